@@ -1,0 +1,363 @@
+//! The command line: what users type, turned into typed options.
+//!
+//! Owns: flags, help, defaults, where secrets come from. Does not own: doing anything.
+
+use crate::digest::Sha256;
+use crate::error::{Error, ErrorKind, Result};
+use crate::milvus::{Endpoint, Tls, Token};
+use crate::progress::Show;
+use crate::select::{Renames, Selection};
+use crate::store::SnapshotUrl;
+use crate::verify::Level;
+use crate::{export, import};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Largest and smallest part that may be asked for.
+const PART_SIZE_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 30);
+
+/// Move Milvus and Zilliz Cloud collections between organizations, through a bucket.
+///
+/// `export` writes a snapshot, `import` recreates its collections elsewhere; the bucket is the
+/// only thing that the two sides share. Everything is checksummed, and `verify` proves years
+/// later, without any cluster, that nothing has changed.
+#[derive(Debug, Parser)]
+#[command(name = "milvus-handoff", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Print one JSON document with the result on stdout, and nothing else there.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Show no progress and no warnings.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say more on stderr; twice for every request.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a snapshot of collections into a bucket.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
+    /// Recreate the collections of a snapshot on another server.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
+    /// Check that a snapshot is exactly what was committed; needs no cluster.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+    /// Show what a snapshot holds: schemas, partitions, indexes, sizes, first rows.
+    Inspect(InspectArgs),
+}
+
+impl Command {
+    /// As users type it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Export(_) => "export",
+            Command::Import(_) => "import",
+            Command::Verify(_) => "verify",
+            Command::Inspect(_) => "inspect",
+        }
+    }
+}
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff export s3://handoff/acme/2026-11 --source http://milvus:19530
+  milvus-handoff export file:///backups/docs --source http://localhost:19530 -c docs -c 'logs.2026*'
+  milvus-handoff export s3://handoff/acme/2026-11 --source https://in01.example.com --plan
+
+Without -c everything is exported. Interrupted? Run the same command again: it goes on.";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff import s3://handoff/acme/2026-11 --target http://milvus:19530 --plan
+  milvus-handoff import s3://handoff/acme/2026-11 --target http://milvus:19530 --expect sha256:...
+  milvus-handoff import file:///backups/docs --target http://localhost:19530 -c docs --rename docs=docs_v2 --load";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff verify s3://handoff/acme/2026-11 --level full
+  milvus-handoff verify file:///backups/docs --expect sha256:...";
+
+/// `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Where the snapshot goes: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// The server to read: http[s]://host:port[/database].
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+
+    /// Only collections that match [database.]name, where both may contain *, ? and [...].
+    #[arg(short, long = "collection", value_name = "PATTERN")]
+    pub collections: Vec<String>,
+
+    /// Leave out collections that match.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+
+    /// Say what would be exported, and touch nothing.
+    #[arg(long)]
+    pub plan: bool,
+
+    /// Ranges that are exported at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+
+    /// Load collections that are not loaded, and release them afterwards.
+    #[arg(long)]
+    pub load_source: bool,
+
+    /// Accept writes to the source meanwhile: the copy is recorded as unchecked.
+    #[arg(long)]
+    pub allow_writes: bool,
+
+    /// Size at which a Parquet file ends.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
+    pub part_size: u64,
+
+    #[command(flatten)]
+    server: SourceArgs,
+}
+
+/// Credentials of the source.
+#[derive(Debug, Args)]
+struct SourceArgs {
+    /// File with `user:password` or an API key; or set MILVUS_HANDOFF_SOURCE_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    source_token_file: Option<PathBuf>,
+
+    /// Certificate authority to trust for https:// (PEM).
+    #[arg(long, value_name = "FILE")]
+    source_ca: Option<PathBuf>,
+
+    /// Client certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "source_key")]
+    source_cert: Option<PathBuf>,
+
+    /// Key of the client certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "source_cert")]
+    source_key: Option<PathBuf>,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Where the snapshot is: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// The server to write to: http[s]://host:port[/database].
+    #[arg(long, value_name = "URI")]
+    pub target: String,
+
+    /// Only collections that match [database.]name, where both may contain *, ? and [...].
+    #[arg(short, long = "collection", value_name = "PATTERN")]
+    pub collections: Vec<String>,
+
+    /// Put a collection or a whole database elsewhere: a=b, db1.a=db2.b or db1.*=db2.*.
+    #[arg(long, value_name = "FROM=TO")]
+    pub rename: Vec<String>,
+
+    /// Say what would be imported, and touch nothing.
+    #[arg(long)]
+    pub plan: bool,
+
+    /// Parts that are imported at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+
+    /// Load the collections when all rows are in; otherwise they stay unloaded.
+    #[arg(long)]
+    pub load: bool,
+
+    /// The digest that `export` printed: refuse any other snapshot.
+    #[arg(long, value_name = "sha256:HEX")]
+    pub expect: Option<String>,
+
+    #[command(flatten)]
+    server: TargetArgs,
+}
+
+/// Credentials of the target.
+#[derive(Debug, Args)]
+struct TargetArgs {
+    /// File with `user:password` or an API key; or set MILVUS_HANDOFF_TARGET_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    target_token_file: Option<PathBuf>,
+
+    /// Certificate authority to trust for https:// (PEM).
+    #[arg(long, value_name = "FILE")]
+    target_ca: Option<PathBuf>,
+
+    /// Client certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "target_key")]
+    target_cert: Option<PathBuf>,
+
+    /// Key of the client certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "target_cert")]
+    target_key: Option<PathBuf>,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Where the snapshot is: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// How closely to look: names and sizes; the bucket's own checksums; every byte.
+    #[arg(long, value_enum, default_value = "full")]
+    pub level: Level,
+
+    /// The digest that `export` printed: refuse any other snapshot.
+    #[arg(long, value_name = "sha256:HEX")]
+    pub expect: Option<String>,
+
+    /// Objects that are read at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Where the snapshot is: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// Also show the first rows of every collection.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub rows: usize,
+
+    /// The digest that `export` printed: refuse any other snapshot.
+    #[arg(long, value_name = "sha256:HEX")]
+    pub expect: Option<String>,
+}
+
+impl ExportArgs {
+    /// As typed options.
+    pub fn options(&self, show: Show) -> Result<(SnapshotUrl, export::Options)> {
+        let snapshot = SnapshotUrl::parse(&self.snapshot)?;
+        let server = &self.server;
+        let token =
+            token("MILVUS_HANDOFF_SOURCE_TOKEN", "--source-token-file", server.source_token_file.as_ref())?;
+        let tls = Tls {
+            ca: server.source_ca.clone(),
+            cert: server.source_cert.clone(),
+            key: server.source_key.clone(),
+        };
+        let source = Endpoint::parse(&self.source, token, tls)?;
+        let options = export::Options {
+            selection: Selection::parse(&self.collections, &self.exclude, source.database.as_deref())?,
+            source,
+            plan_only: self.plan,
+            jobs: usize::from(self.jobs),
+            load_source: self.load_source,
+            allow_writes: self.allow_writes,
+            part_size: self.part_size,
+            show,
+        };
+        Ok((snapshot, options))
+    }
+}
+
+impl ImportArgs {
+    /// As typed options.
+    pub fn options(&self, show: Show) -> Result<(SnapshotUrl, import::Options)> {
+        let snapshot = SnapshotUrl::parse(&self.snapshot)?;
+        let server = &self.server;
+        let token =
+            token("MILVUS_HANDOFF_TARGET_TOKEN", "--target-token-file", server.target_token_file.as_ref())?;
+        let tls = Tls {
+            ca: server.target_ca.clone(),
+            cert: server.target_cert.clone(),
+            key: server.target_key.clone(),
+        };
+        let target = Endpoint::parse(&self.target, token, tls)?;
+        let options = import::Options {
+            // Names in a snapshot are the source's: the target's database says nothing of them.
+            selection: Selection::parse(&self.collections, &[], None)?,
+            renames: Renames::parse(&self.rename, target.database.as_deref())?,
+            target,
+            plan_only: self.plan,
+            jobs: usize::from(self.jobs),
+            load: self.load,
+            expect: expected(self.expect.as_deref())?,
+            show,
+        };
+        Ok((snapshot, options))
+    }
+}
+
+/// The digest in `--expect`.
+pub fn expected(text: Option<&str>) -> Result<Option<Sha256>> {
+    text.map(Sha256::parse).transpose()
+}
+
+/// A secret from a file or from the environment; never from the command line, which others see.
+fn token(variable: &str, flag: &str, file: Option<&PathBuf>) -> Result<Option<Token>> {
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::new(ErrorKind::Usage, format!("cannot read the file of {flag}, {}", path.display()))
+                .because(e)
+        })?;
+        return Ok(Some(Token::new(&text)));
+    }
+    match std::env::var(variable) {
+        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) => Ok(Some(Token::new(&text))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::Usage, format!("{variable} is not UTF-8")))
+        }
+    }
+}
+
+/// A size such as `256MiB`, `1GiB`, `64MB` or plain bytes.
+fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match text[digits..].trim() {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        other => return Err(format!("{other:?} is not a unit; use KiB, MiB or GiB")),
+    };
+    let number: u64 = text[..digits].parse().map_err(|_| "a size begins with a number".to_string())?;
+    number
+        .checked_mul(unit)
+        .filter(|size| PART_SIZE_RANGE.contains(size))
+        .ok_or_else(|| "a part has between 64KiB and 4GiB".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("256MiB"), Ok(256 << 20));
+        assert_eq!(parse_size("1000000"), Ok(1_000_000));
+        assert_eq!(parse_size("1GiB"), Ok(1 << 30));
+        for wrong in ["", "MiB", "5", "9GiB", "1TiB", "-1MiB", "99999999999999999999GiB"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Field types, Arrow and Milvus messages: one table, both ways.
+//!
+//! | Milvus | on the wire | in Arrow and Parquet |
+//! |---|---|---|
+//! | Bool, Int64, Float, Double | one list of that type | Boolean, Int64, Float32, Float64 |
+//! | Int8, Int16, Int32 | `int_data` (32 bits) | Int8, Int16, Int32 |
+//! | VarChar | `string_data` | Utf8 |
+//! | JSON, `$meta` | `json_data`, bytes | Utf8, byte for byte |
+//! | Array | `array_data`, one scalar list a row | List of the element type |
+//! | FloatVector | `float_vector`, flat | List of Float32 |
+//! | BinaryVector, Float16Vector, BFloat16Vector | flat bytes | List of UInt8 |
+//! | SparseFloatVector | pairs of u32 and f32, little-endian | Utf8, `{"index":value,...}` |
+//!
+//! Owns: that table, and the checks that values fit their declared type. Pure. Does not own:
+//! Parquet (`part`), requests (`milvus`), or what happens to a bad value (the stories).
+//!
+//! Values come from servers and files that may be wrong: a value that does not fit its type is
+//! an integrity error that names the field and the row's key; nothing is clipped or repaired.
+
+mod decode;
+mod encode;
+mod show;
+mod sparse;
+
+pub use decode::{decode, decode_counts};
+pub use encode::{encode, wire_bytes};
+pub use show::row_json;
+
+use crate::digest::Hasher;
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::{Column, ElementType, FieldType, Key};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use std::sync::Arc;
+
+/// The name of list elements, as the Parquet specification has it.
+const ELEMENT: &str = "element";
+
+/// The Arrow schema of `columns`: every column required, in order, nothing extra.
+pub fn arrow_schema(columns: &[Column]) -> SchemaRef {
+    let fields: Vec<_> =
+        columns.iter().map(|c| ArrowField::new(&c.name, arrow_type(&c.kind), false)).collect();
+    Arc::new(ArrowSchema::new(fields))
+}
+
+fn arrow_type(kind: &FieldType) -> DataType {
+    match kind {
+        FieldType::Bool => DataType::Boolean,
+        FieldType::Int8 => DataType::Int8,
+        FieldType::Int16 => DataType::Int16,
+        FieldType::Int32 => DataType::Int32,
+        FieldType::Int64 => DataType::Int64,
+        FieldType::Float => DataType::Float32,
+        FieldType::Double => DataType::Float64,
+        FieldType::VarChar { .. } | FieldType::Json | FieldType::SparseFloatVector => DataType::Utf8,
+        FieldType::Array { element, .. } => DataType::List(element_field(element_type(*element))),
+        FieldType::FloatVector { .. } => DataType::List(element_field(DataType::Float32)),
+        FieldType::BinaryVector { .. }
+        | FieldType::Float16Vector { .. }
+        | FieldType::BFloat16Vector { .. } => DataType::List(element_field(DataType::UInt8)),
+    }
+}
+
+fn element_type(element: ElementType) -> DataType {
+    match element {
+        ElementType::Bool => DataType::Boolean,
+        ElementType::Int8 => DataType::Int8,
+        ElementType::Int16 => DataType::Int16,
+        ElementType::Int32 => DataType::Int32,
+        ElementType::Int64 => DataType::Int64,
+        ElementType::Float => DataType::Float32,
+        ElementType::Double => DataType::Float64,
+        ElementType::VarChar => DataType::Utf8,
+    }
+}
+
+fn element_field(data_type: DataType) -> Arc<ArrowField> {
+    Arc::new(ArrowField::new(ELEMENT, data_type, false))
+}
+
+/// A guess at the bytes of one row, before any was seen.
+pub fn typical_row_bytes(columns: &[Column]) -> usize {
+    columns.iter().map(|c| c.kind.typical_bytes()).sum()
+}
+
+/// The keys of a batch, in row order.
+#[derive(Clone, Copy)]
+pub enum Keys<'a> {
+    /// Int64 keys.
+    Int(&'a [i64]),
+    /// VarChar keys.
+    Text(&'a StringArray),
+}
+
+impl<'a> Keys<'a> {
+    /// The keys in column `name` of `batch`; a defect if there is no such key column.
+    pub fn of(batch: &'a RecordBatch, name: &str) -> Result<Self> {
+        let column = batch.column_by_name(name);
+        if let Some(ints) = column.and_then(|c| c.as_primitive_opt::<Int64Type>()) {
+            return Ok(Keys::Int(ints.values()));
+        }
+        if let Some(text) = column.and_then(|c| c.as_string_opt::<i32>()) {
+            return Ok(Keys::Text(text));
+        }
+        Err(Error::internal(format!("{name:?} is not a key column")))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Keys::Int(values) => values.len(),
+            Keys::Text(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The key of `row`, which must be below [`Keys::len`].
+    pub fn get(&self, row: usize) -> Key {
+        match self {
+            Keys::Int(values) => Key::Int(values[row]),
+            Keys::Text(values) => Key::Text(values.value(row).to_string()),
+        }
+    }
+
+    /// The last key, if there is one.
+    pub fn last(&self) -> Option<Key> {
+        self.len().checked_sub(1).map(|row| self.get(row))
+    }
+
+    /// The first row whose key is not greater than the one before it (`after` for row 0).
+    pub fn first_out_of_order(&self, after: Option<&Key>) -> Option<usize> {
+        if self.is_empty() {
+            return None;
+        }
+        if after.is_some_and(|after| self.get(0) <= *after) {
+            return Some(0);
+        }
+        let broken = match self {
+            Keys::Int(values) => values.windows(2).position(|pair| pair[0] >= pair[1]),
+            Keys::Text(values) => {
+                (1..values.len()).position(|row| values.value(row - 1) >= values.value(row))
+            }
+        };
+        broken.map(|position| position + 1)
+    }
+
+    /// Adds the keys to a running digest: 8 bytes little-endian for Int64; length as 4 bytes
+    /// little-endian and the bytes for VarChar.
+    pub fn hash_into(&self, hasher: &mut Hasher) {
+        match self {
+            Keys::Int(values) => values.iter().for_each(|v| hasher.update(&v.to_le_bytes())),
+            Keys::Text(values) => (0..values.len()).for_each(|row| {
+                let bytes = values.value(row).as_bytes();
+                hasher.update(&(bytes.len() as u32).to_le_bytes());
+                hasher.update(bytes);
+            }),
+        }
+    }
+}
+
+/// A value that does not fit its declared type.
+fn misfit(column: &Column, what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Integrity, format!("field {:?} ({}): {what}", column.name, column.kind))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Step 6: writing the plan, or taking up the work of an earlier run.
+
+use crate::digest::Sha256;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::snapshot::{
+    CollectionMeta, MAX_COMMIT_BYTES, MAX_PLAN_BYTES, MAX_RECEIPT_BYTES, Plan, Receipt, Unit, keys,
+};
+use crate::store::{Body, Put, Store};
+use std::collections::BTreeMap;
+
+/// An export whose plan is in the bucket.
+pub struct Begun {
+    /// The plan that counts.
+    pub plan: Plan,
+    /// Its bytes in the bucket.
+    pub plan_bytes: Vec<u8>,
+    /// Units that have a receipt already, by id.
+    pub done: BTreeMap<String, Receipt>,
+    /// What the bucket cannot do, in words.
+    pub bucket_limits: Vec<String>,
+}
+
+/// A committed snapshot is never touched.
+pub async fn refuse_committed(store: &dyn Store) -> Result<()> {
+    match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await? {
+        None => Ok(()),
+        Some(_) => Err(Error::new(ErrorKind::Exists, "a committed snapshot is already there")
+            .hint("export under another name, or remove that snapshot first")),
+    }
+}
+
+/// Writes `plan`, or adopts the plan that is there if it means the same export.
+pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
+    if let Some(bytes) = store.get(keys::PLAN, MAX_PLAN_BYTES).await? {
+        return resume(plan, bytes.to_vec(), store).await;
+    }
+    let bytes = plan.to_bytes()?;
+    let digest = Sha256::of(&bytes);
+    let put = || store.put_new(keys::PLAN, Body::Bytes(bytes.clone().into()), digest);
+    let other = || {
+        Error::new(ErrorKind::Exists, "another export has just begun under this name")
+            .hint("wait for it, or export under another name")
+    };
+    if put().await? == Put::Exists {
+        return Err(other());
+    }
+    // The same bytes once more: a bucket that takes them does not honour create-only puts.
+    let mut bucket_limits = Vec::new();
+    if put().await? == Put::Created {
+        bucket_limits.push(
+            "the bucket ignores create-only puts: two exports to the same name at the same time are not kept apart"
+                .to_string(),
+        );
+    }
+    let found = store.get(keys::PLAN, MAX_PLAN_BYTES).await?;
+    if found.as_deref() != Some(bytes.as_slice()) {
+        return Err(other());
+    }
+    let head = store.head(keys::PLAN).await?;
+    if head.is_some_and(|head| head.sha256 != Some(digest)) {
+        bucket_limits.push(
+            "the bucket does not return SHA-256 checksums: `verify --level head` can only compare sizes"
+                .to_string(),
+        );
+    }
+    Ok(Begun { plan, plan_bytes: bytes, done: BTreeMap::new(), bucket_limits })
+}
+
+async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun> {
+    let plan = Plan::parse(&bytes)?;
+    if let Some(difference) = difference(&wanted, &plan) {
+        return Err(Error::new(
+            ErrorKind::Exists,
+            format!("an unfinished export is there, and it is not this one: {difference}"),
+        )
+        .hint("run the same command as then to finish it, or export under another name"));
+    }
+    let mut done = BTreeMap::new();
+    for unit in &plan.units {
+        if let Some(receipt) = read_receipt(&plan, unit, store).await? {
+            check_parts_exist(&receipt, store).await?;
+            done.insert(unit.id.clone(), receipt);
+        }
+    }
+    tracing::info!(
+        "going on with an unfinished export: {} of {} units are done",
+        done.len(),
+        plan.units.len()
+    );
+    let head = store.head(keys::PLAN).await?;
+    let mut bucket_limits = Vec::new();
+    if head.is_some_and(|head| head.sha256.is_none()) {
+        bucket_limits.push(
+            "the bucket does not return SHA-256 checksums: `verify --level head` can only compare sizes"
+                .to_string(),
+        );
+    }
+    Ok(Begun { plan, plan_bytes: bytes, done, bucket_limits })
+}
+
+/// The receipt of a unit, `None` if it is not done.
+pub async fn read_receipt(plan: &Plan, unit: &Unit, store: &dyn Store) -> Result<Option<Receipt>> {
+    let key = keys::receipt(&unit.id);
+    match store.get(&key, MAX_RECEIPT_BYTES).await? {
+        None => Ok(None),
+        Some(bytes) => Receipt::parse(&bytes, plan, unit).map(Some),
+    }
+}
+
+/// A receipt speaks of parts that were put before it; if one is gone, somebody removed it.
+async fn check_parts_exist(receipt: &Receipt, store: &dyn Store) -> Result<()> {
+    for part in &receipt.parts {
+        let size =
+            store.head(&part.key).await.context(|| format!("checking {}", part.key))?.map(|head| head.size);
+        if size != Some(part.size) {
+            let what = format!("{} of the unfinished export is missing or has another size", part.key);
+            return Err(Error::new(ErrorKind::Integrity, what)
+                .hint("something else changes this prefix; export under another name"));
+        }
+    }
+    Ok(())
+}
+
+/// In what respect two plans mean different exports, if they do. Units may differ: those of the
+/// earlier run count. So may pins: rows are then read as of the earlier one.
+fn difference(wanted: &Plan, found: &Plan) -> Option<String> {
+    if wanted.request != found.request {
+        return Some("it selects other collections or has other options".into());
+    }
+    let without_volatile = |meta: &CollectionMeta| CollectionMeta {
+        pin: None,
+        described: Vec::new(),
+        indexes: Vec::new(),
+        ..meta.clone()
+    };
+    let differs = |(a, b): (&CollectionMeta, &CollectionMeta)| {
+        (without_volatile(a) != without_volatile(b)).then(|| a.name.to_string())
+    };
+    if wanted.collections.len() != found.collections.len() {
+        return Some("the source has other collections now".into());
+    }
+    let pairs = wanted.collections.iter().zip(&found.collections);
+    pairs.filter_map(differs).next().map(|name| format!("{name} was changed since"))
+}

@@ -1,0 +1,51 @@
+//! Step 2: which collections, and everything about them that a target needs.
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::milvus::Client;
+use crate::schema::CollectionName;
+use crate::select::Selection;
+use crate::snapshot::CollectionMeta;
+
+/// Describes the selected collections. What cannot be copied is refused here, all of it at once
+/// and by name.
+pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<CollectionMeta>> {
+    let mut known = Vec::new();
+    for database in source.databases().await.context(|| "listing databases")? {
+        if selection.concerns_database(&database) {
+            let names = source.collections(&database).await?;
+            known.extend(names.into_iter().map(|name| CollectionName::new(&database, name)));
+        }
+    }
+    known.sort();
+    let mut metas = Vec::new();
+    let mut refusals = Vec::new();
+    for name in selection.pick(&known, |name| name)? {
+        let gone = || Error::new(ErrorKind::NotFound, format!("{name} was dropped a moment ago"));
+        let described = source.describe(name).await?.ok_or_else(gone)?;
+        let schema = match described.schema {
+            Ok(schema) => schema,
+            Err(reasons) => {
+                refusals.extend(reasons.into_iter().map(|reason| format!("{name}, {reason}")));
+                continue;
+            }
+        };
+        let context = || format!("describing {name}");
+        metas.push(CollectionMeta {
+            name: name.clone(),
+            schema,
+            described: described.raw,
+            collection_id: described.id,
+            shards: described.shards,
+            partitions: source.partitions(name).await.context(context)?,
+            indexes: source.indexes(name).await.context(context)?,
+            aliases: described.aliases,
+            properties: described.properties,
+            pin: None,
+        });
+    }
+    if refusals.is_empty() {
+        return Ok(metas);
+    }
+    Err(Error::new(ErrorKind::Unsupported, format!("cannot be copied exactly: {}", refusals.join("; ")))
+        .hint("leave these collections out with `--exclude`"))
+}

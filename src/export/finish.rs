@@ -1,0 +1,120 @@
+//! Step 9: leftovers, manifest, sums, commit.
+
+use super::begin::Begun;
+use crate::digest::Sha256;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::snapshot::{
+    CollectionResult, Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, ObjectRef, Receipt, keys,
+    sums_document,
+};
+use crate::store::{Body, Put, Store};
+use futures::TryStreamExt;
+use std::collections::HashSet;
+
+/// A committed snapshot.
+pub struct Committed {
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Of COMMIT.json.
+    pub digest: Sha256,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// Writes manifest, sums and commit. All three follow from plan, receipts and checks alone, so
+/// that doing it twice gives the same bytes.
+pub async fn commit(
+    begun: &Begun,
+    receipts: &[Receipt],
+    collections: Vec<CollectionResult>,
+    store: &dyn Store,
+) -> Result<Committed> {
+    let plan = &begun.plan;
+    let mut bookkeeping = vec![ObjectRef::to(keys::PLAN, &begun.plan_bytes)];
+    for receipt in receipts {
+        bookkeeping.push(ObjectRef::to(&keys::receipt(&receipt.unit), &receipt.to_bytes()?));
+    }
+    let manifest = Manifest {
+        id: plan.id.clone(),
+        created: plan.created.clone(),
+        tool: plan.tool.clone(),
+        source: plan.source.clone(),
+        bucket_limits: begun.bucket_limits.clone(),
+        bookkeeping,
+        collections,
+    };
+    let mut warnings = remove_leftovers(&manifest, store).await?;
+    for result in &manifest.collections {
+        if result.counts.shared_keys > 0 {
+            warnings.push(format!(
+                "{}: {} rows share a primary key with a newer row; the server counts them but hands out only the newest, \
+                 so they are not in the snapshot",
+                result.meta.name, result.counts.shared_keys
+            ));
+        }
+    }
+
+    let bytes = manifest.to_bytes()?;
+    if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+        return Err(Error::new(ErrorKind::Unsupported, "the manifest would be larger than readers accept")
+            .hint("export fewer collections at once, or with a larger --part-size"));
+    }
+    let manifest_ref = ObjectRef::to(keys::MANIFEST, &bytes);
+    put_same(keys::MANIFEST, bytes, MAX_MANIFEST_BYTES, store).await?;
+    let sums = sums_document(&manifest_ref, &manifest);
+    let sums_ref = ObjectRef::to(keys::SUMS, &sums);
+    put_same(keys::SUMS, sums, MAX_MANIFEST_BYTES, store).await?;
+
+    let commit = Commit {
+        id: manifest.id.clone(),
+        features: Vec::new(),
+        manifest: manifest_ref,
+        sums: sums_ref,
+        totals: manifest.totals(),
+    };
+    let bytes = commit.to_bytes()?;
+    let digest = Sha256::of(&bytes);
+    put_same(keys::COMMIT, bytes, MAX_COMMIT_BYTES, store).await?;
+    Ok(Committed { manifest, digest, warnings })
+}
+
+/// Puts a document whose content is determined; one that is there already must be the same.
+async fn put_same(key: &str, bytes: Vec<u8>, max_bytes: u64, store: &dyn Store) -> Result<()> {
+    let put = store.put_new(key, Body::Bytes(bytes.clone().into()), Sha256::of(&bytes)).await;
+    if put.context(|| format!("writing {key}"))? == Put::Created {
+        return Ok(());
+    }
+    let found = store.get(key, max_bytes).await?;
+    if found.as_deref() == Some(bytes.as_slice()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Exists, format!("another export has written a different {key}"))
+        .hint("export under another name"))
+}
+
+/// Parts that a killed run put and no receipt speaks of would look like rows to whoever reads the
+/// folder with other tools. They are removed; what the bucket does not let us remove is named.
+async fn remove_leftovers(manifest: &Manifest, store: &dyn Store) -> Result<Vec<String>> {
+    let parts: HashSet<&str> = manifest.parts().map(|p| p.key.as_str()).collect();
+    let listed: Result<Vec<_>> = store.list().try_collect().await;
+    let listed = match listed {
+        Ok(listed) => listed,
+        // A write-only exporter may not list; it cannot know of leftovers.
+        Err(e) if e.kind() == ErrorKind::Denied => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut warnings = Vec::new();
+    for entry in listed {
+        if !entry.key.starts_with("data/") || parts.contains(entry.key.as_str()) {
+            continue;
+        }
+        match store.delete(&entry.key).await {
+            Ok(()) => tracing::info!("removed {}, which an interrupted run had left", entry.key),
+            Err(e) => warnings.push(format!(
+                "{} was left by an interrupted run and could not be removed ({e}); `verify` will name it",
+                entry.key
+            )),
+        }
+    }
+    Ok(warnings)
+}

@@ -1,0 +1,233 @@
+//! Export: from a server into a snapshot.
+//!
+//! Owns: the order of the steps, which rows belong to which unit and part, and the proof that
+//! nothing is missing. Does not own: what is sent over the wire (`milvus`), what stands on disk
+//! (`snapshot`, `part`), or buckets (`store`).
+//!
+//! ```text
+//! server --pages--> record batches --> parts --> receipts --> manifest --> commit
+//! ```
+
+mod begin;
+mod check;
+mod choose;
+mod finish;
+mod loaded;
+mod pages;
+mod unit;
+mod units;
+
+use crate::digest::Sha256;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::milvus::{Client, Endpoint};
+use crate::progress::{Progress, Show};
+use crate::select::Selection;
+use crate::snapshot::{CollectionMeta, Consistency, Plan, Request, SourceInfo, Totals};
+use crate::stop::Stop;
+use crate::store::Store;
+use std::sync::Arc;
+
+/// What to export and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server to read.
+    pub source: Endpoint,
+    /// What to take.
+    pub selection: Selection,
+    /// Stop before anything is written or loaded, and say what would happen.
+    pub plan_only: bool,
+    /// Units in flight.
+    pub jobs: usize,
+    /// Load collections that are not, and release them afterwards.
+    pub load_source: bool,
+    /// Accept writes during the export and record that nothing was compared.
+    pub allow_writes: bool,
+    /// Bytes of Parquet after which a part ends.
+    pub part_size: u64,
+    /// Whether to show progress.
+    pub show: Show,
+}
+
+/// How an export ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The server.
+    pub source: String,
+    /// The snapshot's id, unless it was only planned.
+    pub id: Option<String>,
+    /// SHA-256 of COMMIT.json, unless it was only planned.
+    pub commit: Option<Sha256>,
+    /// In the order of the snapshot.
+    pub collections: Vec<CollectionOutcome>,
+    /// What the snapshot adds up to.
+    pub totals: Totals,
+    /// Units that an earlier run had finished.
+    pub reused_units: usize,
+    /// What people should know although it is no failure.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What became of one collection.
+#[derive(Debug, Clone)]
+pub struct CollectionOutcome {
+    /// As on the source.
+    pub meta: CollectionMeta,
+    /// Rows in the snapshot; when only planned, what the server's statistics say.
+    pub rows: u64,
+    /// Bytes of its parts.
+    pub bytes: u64,
+    /// Number of parts.
+    pub parts: usize,
+    /// Rows by partition, in the server's order.
+    pub partitions: Vec<(String, u64)>,
+    /// How firmly the rows belong to one moment; `None` when only planned.
+    pub consistency: Option<Consistency>,
+    /// `count(*)` on the server after the export.
+    pub server_count: Option<u64>,
+    /// Rows that share a key with a newer one and are therefore not handed out by the server.
+    pub shared_keys: u64,
+}
+
+/// Exports into `store`, or says what an export would do.
+pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Outcome> {
+    // 1. Connect; learn who is there.
+    let source = Client::connect(&options.source).await?;
+
+    // 2. Choose collections and describe them; refuse what cannot be copied, before any effect.
+    begin::refuse_committed(store.as_ref()).await?;
+    let mut collections = choose::collections(&source, &options.selection).await?;
+    if options.plan_only {
+        return planned(&source, collections, options).await;
+    }
+
+    // 3. Load state: refuse unloaded collections, or load them and put them back whatever happens.
+    let loaded = loaded::ensure(&source, &collections, options.load_source, stop).await?;
+    let result = stop.unless_stopped(export_loaded(options, &source, &mut collections, store)).await;
+    let restored = loaded.restore(&source).await;
+    let outcome = result?;
+    restored?;
+    Ok(outcome)
+}
+
+async fn export_loaded(
+    options: &Options,
+    source: &Client,
+    collections: &mut Vec<CollectionMeta>,
+    store: Arc<dyn Store>,
+) -> Result<Outcome> {
+    // 4. Pin, where the server can: all pages of a collection are read at one timestamp.
+    for meta in collections.iter_mut() {
+        meta.pin =
+            source.pin(&meta.name, meta.collection_id).await.context(|| format!("pinning {}", meta.name))?;
+    }
+
+    // 5. Cut into units; 6. write the plan, or take up the one that an earlier run wrote.
+    let units = units::cut(source, collections, options.jobs).await?;
+    let plan = Plan {
+        id: uuid::Uuid::new_v4().to_string(),
+        created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        tool: concat!("milvus-handoff ", env!("CARGO_PKG_VERSION")).to_string(),
+        source: SourceInfo {
+            kind: source.info.kind_name().to_string(),
+            version: source.info.version.clone(),
+        },
+        request: Request {
+            include: options.selection.include.iter().map(|p| p.text().to_string()).collect(),
+            exclude: options.selection.exclude.iter().map(|p| p.text().to_string()).collect(),
+            part_size: options.part_size,
+            allow_writes: options.allow_writes,
+        },
+        collections: std::mem::take(collections),
+        units: units.units,
+    };
+    let begun = begin::begin(plan, store.as_ref()).await?;
+
+    // 7. Export every unit that has no receipt yet.
+    let progress = Progress::new("export", Some(units.rows));
+    let work = unit::export_all(source, &begun, store.clone(), options.jobs, &progress);
+    let receipts = progress.show(options.show, work).await?;
+
+    // 8. Prove that nothing is missing; 9. manifest, sums, commit.
+    let results = check::all(source, &begun.plan, &receipts, options.jobs).await?;
+    let committed = finish::commit(&begun, &receipts, results, store.as_ref()).await?;
+
+    let mut warnings = begun.bucket_limits.clone();
+    warnings.extend(committed.warnings);
+    Ok(Outcome {
+        source: source.info.to_string(),
+        id: Some(begun.plan.id.clone()),
+        commit: Some(committed.digest),
+        totals: committed.manifest.totals(),
+        collections: committed.manifest.collections.into_iter().map(CollectionOutcome::from).collect(),
+        reused_units: begun.done.len(),
+        warnings,
+        seconds: progress.elapsed().as_secs_f64(),
+    })
+}
+
+/// What an export would do, from descriptions and statistics alone: nothing is loaded or written.
+async fn planned(source: &Client, collections: Vec<CollectionMeta>, options: &Options) -> Result<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut warnings = Vec::new();
+    for meta in collections {
+        let rows = source.statistics_rows(&meta.name).await?;
+        if source.load_state(&meta.name).await? != crate::milvus::LoadState::Loaded {
+            warnings.push(if options.load_source {
+                format!("{} is not loaded; the export would load it and release it afterwards", meta.name)
+            } else {
+                format!("{} is not loaded; the export would refuse it without `--load-source`", meta.name)
+            });
+        }
+        let bytes = crate::columns::typical_row_bytes(&meta.schema.columns()) as u64 * rows;
+        outcomes.push(CollectionOutcome {
+            rows,
+            bytes,
+            parts: bytes.div_ceil(options.part_size) as usize,
+            partitions: Vec::new(),
+            consistency: None,
+            server_count: None,
+            shared_keys: 0,
+            meta,
+        });
+    }
+    let totals = Totals {
+        collections: outcomes.len() as u64,
+        parts: outcomes.iter().map(|c| c.parts as u64).sum(),
+        rows: outcomes.iter().map(|c| c.rows).sum(),
+        bytes: outcomes.iter().map(|c| c.bytes).sum(),
+    };
+    Ok(Outcome {
+        source: source.info.to_string(),
+        id: None,
+        commit: None,
+        collections: outcomes,
+        totals,
+        reused_units: 0,
+        warnings,
+        seconds: 0.0,
+    })
+}
+
+impl From<crate::snapshot::CollectionResult> for CollectionOutcome {
+    fn from(result: crate::snapshot::CollectionResult) -> Self {
+        CollectionOutcome {
+            rows: result.rows(),
+            bytes: result.bytes(),
+            parts: result.parts.len(),
+            partitions: result.rows_by_partition(),
+            consistency: Some(result.consistency),
+            server_count: Some(result.counts.server),
+            shared_keys: result.counts.shared_keys,
+            meta: result.meta,
+        }
+    }
+}
+
+/// The collection changed under the export.
+fn source_changed(what: String) -> Error {
+    Error::new(ErrorKind::SourceChanged, what).hint(
+        "pause writes to the source and run the export again under another name, or accept an unproven copy with `--allow-writes`",
+    )
+}

@@ -1,0 +1,156 @@
+//! Reading a unit page by page: sizes that fit, order that is checked, nothing that is skipped.
+
+use crate::blocking::blocking;
+use crate::columns::{self, Keys};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::milvus::{Client, Failure, Scan};
+use crate::schema::{Column, Key, Schema};
+use arrow_array::RecordBatch;
+use milvus::proto::schema::FieldData;
+
+/// Bytes that a page should have: large enough that requests do not dominate, small enough that
+/// a few in flight stay within memory.
+const PAGE_BYTES: usize = 12 << 20;
+
+/// The most rows that servers hand out at once (`maxQueryResultWindow`).
+const MAX_PAGE_ROWS: u32 = 16_384;
+
+/// How many rows to ask for: follows the size of the rows seen, and what the server bears.
+#[derive(Debug, Clone, Copy)]
+struct PageRows {
+    rows: u32,
+    ceiling: u32,
+}
+
+impl PageRows {
+    fn first(columns: &[Column]) -> Self {
+        let mut page = PageRows { rows: 0, ceiling: MAX_PAGE_ROWS };
+        page.aim(columns::typical_row_bytes(columns));
+        page
+    }
+
+    fn aim(&mut self, row_bytes: usize) {
+        let fitting = (PAGE_BYTES / row_bytes.max(1)).min(MAX_PAGE_ROWS as usize) as u32;
+        self.rows = fitting.clamp(1, self.ceiling);
+    }
+
+    /// After a page: moves towards the size that the rows really have, upwards at most fourfold.
+    fn seen(&mut self, rows: usize, bytes: usize) {
+        let grown = self.rows.saturating_mul(4);
+        self.aim(bytes / rows.max(1));
+        self.rows = self.rows.min(grown);
+    }
+
+    /// After the server said that a page is too much; `None` when it was a single row.
+    fn halve(&mut self) -> Option<()> {
+        self.ceiling = self.rows / 2;
+        self.rows = self.ceiling;
+        (self.rows > 0).then_some(())
+    }
+}
+
+/// Reads one range to its end.
+pub struct Reader {
+    client: Client,
+    scan: Scan,
+    columns: Vec<Column>,
+    page: PageRows,
+    last: Option<Key>,
+}
+
+impl Reader {
+    /// A reader of `scan` from behind `after`. `columns` are those of `scan.fields`.
+    pub fn new(client: Client, scan: Scan, columns: Vec<Column>, after: Option<Key>) -> Self {
+        let page = PageRows::first(&columns);
+        Reader { client, scan, columns, page, last: after }
+    }
+
+    /// The next rows in key order and the size of the reply in bytes; `None` at the end, which
+    /// only an empty page is.
+    pub async fn next(&mut self) -> Result<Option<(RecordBatch, usize)>> {
+        let doing = |last: &Option<Key>| match last {
+            Some(key) => format!("reading the page after key {key}"),
+            None => "reading the first page".to_string(),
+        };
+        let page = loop {
+            match self.client.page(&self.scan, self.last.as_ref(), self.page.rows).await {
+                Ok(page) => break page,
+                Err(e) if e.failure == Failure::TooLarge => {
+                    tracing::debug!(rows = self.page.rows, reason = e.reason, "page too large: halving it");
+                    self.page.halve().ok_or(e).map_err(Error::from).context(|| doing(&self.last))?;
+                }
+                Err(e) => return Err(e).map_err(Error::from).context(|| doing(&self.last)),
+            }
+        };
+        let bytes = page.bytes;
+        let (columns, key_field) = (self.columns.clone(), self.scan.key_field.clone());
+        let decode = move || columns::decode(&columns, &key_field, page.fields);
+        let batch = blocking(decode).await.context(|| doing(&self.last))?;
+        if batch.num_rows() == 0 {
+            return Ok(None);
+        }
+        self.advance(&batch).context(|| doing(&self.last))?;
+        self.page.seen(batch.num_rows(), bytes);
+        Ok(Some((batch, bytes)))
+    }
+
+    /// Checks that a page goes on where the last one ended: a server that repeats, reorders or
+    /// overshoots would otherwise make rows double or vanish.
+    fn advance(&mut self, batch: &RecordBatch) -> Result<()> {
+        let keys = Keys::of(batch, &self.scan.key_field)?;
+        if let Some(row) = keys.first_out_of_order(self.last.as_ref()) {
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                format!("the server sent key {} out of order, so rows could be missing", keys.get(row)),
+            ));
+        }
+        let last = keys.last();
+        if let (Some(last), Some(up_to)) = (&last, &self.scan.up_to)
+            && last > up_to
+        {
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                format!("the server sent key {last}, which is beyond the range that was asked for"),
+            ));
+        }
+        self.last = last;
+        Ok(())
+    }
+}
+
+/// The keys in a page of keys alone, in order; `None` for an empty page.
+pub fn decode_keys(schema: &Schema, fields: Vec<FieldData>) -> Result<Option<Vec<Key>>> {
+    let column = key_column(schema);
+    let batch = columns::decode(std::slice::from_ref(&column), &column.name, fields)?;
+    let keys = Keys::of(&batch, &column.name)?;
+    Ok((!keys.is_empty()).then(|| (0..keys.len()).map(|row| keys.get(row)).collect()))
+}
+
+/// The primary key as a column.
+pub fn key_column(schema: &Schema) -> Column {
+    let key = schema.primary_key();
+    Column { name: key.name.clone(), kind: key.kind.clone(), dynamic: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::FieldType;
+
+    #[test]
+    fn pages_follow_the_size_of_rows_and_what_the_server_bears() {
+        let vector = Column { name: "v".into(), kind: FieldType::FloatVector { dim: 1024 }, dynamic: false };
+        let mut page = PageRows::first(&[vector]);
+        assert_eq!(page.rows, 3_072);
+        page.seen(3_072, 3_072 * 100);
+        assert_eq!(page.rows, 12_288, "grows at most fourfold at once");
+        page.seen(12_288, 12_288 * 100);
+        assert_eq!(page.rows, MAX_PAGE_ROWS);
+        page.halve().unwrap();
+        page.seen(8_192, 8_192 * 100);
+        assert_eq!(page.rows, 8_192, "never again more than the server bears");
+        page.seen(10, 10 * (100 << 20));
+        assert_eq!(page.rows, 1);
+        assert!(page.halve().is_none());
+    }
+}

@@ -1,0 +1,162 @@
+//! Step 7: one unit after another, several at a time, each into parts and a receipt.
+
+use super::begin::Begun;
+use super::pages::Reader;
+use super::source_changed;
+use crate::blocking::blocking;
+use crate::columns::Keys;
+use crate::digest::Hasher;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::milvus::{Client, Scan};
+use crate::part::{FinishedPart, PartWriter};
+use crate::progress::Progress;
+use crate::snapshot::{CollectionMeta, Part, Receipt, Unit, keys};
+use crate::store::{Body, Put, Store};
+use arrow_array::RecordBatch;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Batches that wait between the reader and the writer of a unit: one, so that the next page is
+/// asked for while this one is encoded, and no more is held.
+const BATCHES_IN_FLIGHT: usize = 1;
+
+/// Exports every unit that has no receipt yet, `jobs` at a time; gives all receipts in the order
+/// of the plan.
+pub async fn export_all(
+    source: &Client,
+    begun: &Begun,
+    store: Arc<dyn Store>,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<Vec<Receipt>> {
+    for receipt in begun.done.values() {
+        progress.add(receipt.rows, receipt.parts.iter().map(|p| p.size).sum());
+    }
+    let todo = begun.plan.units.iter().filter(|unit| !begun.done.contains_key(&unit.id));
+    let fresh: Vec<Receipt> = stream::iter(todo)
+        .map(|unit| {
+            let meta = &begun.plan.collections[unit.collection];
+            let work = export(source, begun, meta, unit, store.clone(), progress);
+            async move { work.await.context(|| format!("export of {}", meta.name)) }
+        })
+        .buffer_unordered(jobs)
+        .try_collect()
+        .await?;
+    let mut receipts = begun.done.clone();
+    receipts.extend(fresh.into_iter().map(|receipt| (receipt.unit.clone(), receipt)));
+    let in_order = begun.plan.units.iter().filter_map(|unit| receipts.remove(&unit.id));
+    Ok(in_order.collect())
+}
+
+/// The scan of a unit's rows, for the given fields.
+pub fn scan(meta: &CollectionMeta, unit: &Unit, fields: Vec<String>) -> Scan {
+    Scan {
+        collection: meta.name.clone(),
+        collection_id: meta.collection_id,
+        partition: unit.partition.clone(),
+        key_field: meta.schema.primary_key().name.clone(),
+        up_to: unit.up_to.clone(),
+        fields,
+        pin: meta.pin,
+    }
+}
+
+async fn export(
+    source: &Client,
+    begun: &Begun,
+    meta: &CollectionMeta,
+    unit: &Unit,
+    store: Arc<dyn Store>,
+    progress: &Progress,
+) -> Result<Receipt> {
+    let columns = meta.schema.columns();
+    let fields = columns.iter().map(|c| c.name.clone()).collect();
+    let mut reader =
+        Reader::new(source.clone(), scan(meta, unit, fields), columns.clone(), unit.after.clone());
+    let (sender, mut receiver) = mpsc::channel::<RecordBatch>(BATCHES_IN_FLIGHT);
+
+    let key_field = &meta.schema.primary_key().name;
+    let read = async move {
+        let mut keys_digest = Hasher::default();
+        let mut rows: u64 = 0;
+        while let Some((batch, bytes)) = reader.next().await? {
+            Keys::of(&batch, key_field)?.hash_into(&mut keys_digest);
+            rows += batch.num_rows() as u64;
+            progress.add(batch.num_rows() as u64, bytes as u64);
+            if sender.send(batch).await.is_err() {
+                break; // The writer has failed and says why.
+            }
+        }
+        Ok::<_, Error>((rows, keys_digest.finish()))
+    };
+    let write = async {
+        let mut parts = Vec::new();
+        let mut open: Option<PartWriter> = None;
+        while let Some(batch) = receiver.recv().await {
+            let mut writer = match open.take() {
+                Some(writer) => writer,
+                None => PartWriter::new(&columns, key_field, store.spool()?)?,
+            };
+            let writer = blocking(move || writer.write(&batch).map(|()| writer)).await?;
+            if writer.bytes() >= begun.plan.request.part_size {
+                parts.extend(put_part(writer, meta, unit, parts.len(), store.as_ref()).await?);
+            } else {
+                open = Some(writer);
+            }
+        }
+        if let Some(writer) = open {
+            parts.extend(put_part(writer, meta, unit, parts.len(), store.as_ref()).await?);
+        }
+        Ok::<_, Error>(parts)
+    };
+    let ((rows, keys_sha256), parts) = tokio::try_join!(read, write)?;
+    let written: u64 = parts.iter().map(|p: &Part| p.rows).sum();
+    if written != rows {
+        return Err(Error::internal(format!("{rows} rows were read and {written} written")));
+    }
+    let receipt = Receipt { plan_id: begun.plan.id.clone(), unit: unit.id.clone(), parts, rows, keys_sha256 };
+    put_receipt(receipt, begun, unit, store.as_ref()).await
+}
+
+async fn put_part(
+    writer: PartWriter,
+    meta: &CollectionMeta,
+    unit: &Unit,
+    sequence: usize,
+    store: &dyn Store,
+) -> Result<Option<Part>> {
+    let Some(finished) = blocking(move || writer.finish()).await? else { return Ok(None) };
+    let FinishedPart { file, size, sha256, rows, first, last } = finished;
+    let name = &meta.name;
+    let key = keys::part(&name.database, &name.name, unit.partition.as_deref(), &unit.id, sequence, sha256);
+    if store.put_new(&key, Body::File(file), sha256).await? == Put::Exists {
+        // An earlier run of this unit got as far as this part. The name says what should be in it.
+        let found = store.head(&key).await?.map(|head| (head.size, head.sha256.unwrap_or(sha256)));
+        if found != Some((size, sha256)) {
+            return Err(Error::new(ErrorKind::Integrity, format!("{key} exists with another content"))
+                .hint("something else writes to this prefix; export under another name"));
+        }
+    }
+    Ok(Some(Part { key, partition: unit.partition.clone(), size, sha256, rows, first, last }))
+}
+
+/// Puts the receipt. If another exporter of the same plan was faster, its receipt counts, and it
+/// must speak of the same rows.
+async fn put_receipt(receipt: Receipt, begun: &Begun, unit: &Unit, store: &dyn Store) -> Result<Receipt> {
+    let key = keys::receipt(&unit.id);
+    let bytes = receipt.to_bytes()?;
+    let digest = crate::digest::Sha256::of(&bytes);
+    match store.put_new(&key, Body::Bytes(bytes.into()), digest).await? {
+        Put::Created => Ok(receipt),
+        Put::Exists => {
+            let theirs = super::begin::read_receipt(&begun.plan, unit, store).await?.ok_or_else(|| {
+                Error::new(ErrorKind::Integrity, format!("{key} exists and cannot be found"))
+            })?;
+            if theirs.keys_sha256 != receipt.keys_sha256 {
+                return Err(source_changed(format!("two exporters have read different rows of {}", unit.id)));
+            }
+            Ok(theirs)
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Steps 2 and 8: the parts before, the counts after.
+
+use super::plan::Job;
+use crate::error::{Error, ErrorKind, Result};
+use crate::milvus::Client;
+use crate::progress::Progress;
+use crate::snapshot::ObjectRef;
+use crate::store::Store;
+use crate::verify::{Content, Problem, content_by_head, content_by_reading};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use std::sync::Arc;
+
+/// Problems that are named in one message.
+const MAX_NAMED: usize = 10;
+
+/// Checks every part that will be loaded, before the target is touched: by the bucket's own
+/// digest where it returns one, else by reading the part. What is loaded later is hashed again.
+pub async fn parts(
+    store: Arc<dyn Store>,
+    jobs: &[Job<'_>],
+    at_once: usize,
+    progress: &Progress,
+) -> Result<()> {
+    let objects = jobs.iter().flat_map(|job| &job.source.parts).map(|part| ObjectRef {
+        key: part.key.clone(),
+        size: part.size,
+        sha256: part.sha256,
+    });
+    let look = |object: ObjectRef| {
+        let store = store.clone();
+        async move {
+            match content_by_head(store.as_ref(), &object).await? {
+                Content::SizeOnly => content_by_reading(store, &object, progress).await,
+                known => Ok::<_, Error>(known),
+            }
+        }
+    };
+    let mut looked = stream::iter(objects).map(look).buffer_unordered(at_once);
+    let mut problems: Vec<Problem> = Vec::new();
+    while let Some(content) = looked.try_next().await? {
+        if let Content::Wrong(problem) = content {
+            problems.push(problem);
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems.sort();
+    let named: Vec<_> =
+        problems.iter().take(MAX_NAMED).map(|p| format!("{}: {}", p.key, p.problem)).collect();
+    let more = problems.len().saturating_sub(MAX_NAMED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    Err(Error::new(ErrorKind::Integrity, format!("the snapshot is not what was committed: {}{more}", named.join("; ")))
+        .hint("the target was not touched; get the snapshot again from the exporter, and see `verify` for all differences"))
+}
+
+/// Compares the target's count with the rows of the snapshot. After a flush of a collection that
+/// was only inserted into, the server's statistics are exact, and nothing needs to be loaded for
+/// them. Where rows were upserted (`inexact`), or the statistics disagree, `count(*)` decides,
+/// for which the collection is loaded and, unless it is to stay so, released again.
+pub async fn count(target: &Client, job: &Job<'_>, keep_loaded: bool, inexact: bool) -> Result<u64> {
+    let expected = job.source.rows();
+    let statistics = target.statistics_rows(&job.target).await?;
+    if statistics == expected && !inexact && !keep_loaded {
+        return Ok(statistics);
+    }
+    target.load(&job.target).await?;
+    let counted = target.count(&job.target, None, "", None).await;
+    if !keep_loaded {
+        target.release(&job.target).await?;
+    }
+    let counted = counted.map_err(Error::from)?;
+    if counted == expected {
+        return Ok(counted);
+    }
+    Err(Error::new(
+        ErrorKind::Integrity,
+        format!("the target counts {counted} rows, the snapshot has {expected}"),
+    ))
+}

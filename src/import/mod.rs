@@ -1,0 +1,192 @@
+//! Import: from a snapshot into a server.
+//!
+//! Owns: the order of the steps, what may be created, and that every row is there once. Does not
+//! own: requests (`milvus`), documents and parts (`snapshot`, `part`), or buckets (`store`).
+//!
+//! ```text
+//! commit --> manifest --> checked parts --> record batches --> inserts --> indexes --> counts
+//! ```
+
+mod check;
+mod load;
+mod plan;
+
+use crate::capacity;
+use crate::digest::Sha256;
+use crate::error::{Context, Result};
+use crate::milvus::{Client, Endpoint, IndexMade};
+use crate::opened;
+use crate::progress::{Progress, Show};
+use crate::schema::CollectionName;
+use crate::select::{Renames, Selection};
+use crate::snapshot::Totals;
+use crate::stop::Stop;
+use crate::store::Store;
+use std::sync::Arc;
+
+/// What to import and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server to write to.
+    pub target: Endpoint,
+    /// What to take.
+    pub selection: Selection,
+    /// Where to put it.
+    pub renames: Renames,
+    /// Stop before the target is touched, and say what would happen.
+    pub plan_only: bool,
+    /// Parts in flight.
+    pub jobs: usize,
+    /// Load the collections when all is in.
+    pub load: bool,
+    /// The digest that COMMIT.json must have.
+    pub expect: Option<Sha256>,
+    /// Whether to show progress.
+    pub show: Show,
+}
+
+/// How an import ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The server.
+    pub target: String,
+    /// The snapshot's id.
+    pub id: String,
+    /// SHA-256 of COMMIT.json.
+    pub commit: Sha256,
+    /// Whether the target was touched.
+    pub planned_only: bool,
+    /// In the order of the snapshot.
+    pub collections: Vec<CollectionOutcome>,
+    /// What was imported altogether.
+    pub totals: Totals,
+    /// What the target needs for it.
+    pub capacity: capacity::Estimate,
+    /// What people should know although it is no failure.
+    pub warnings: Vec<String>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What became of one collection.
+#[derive(Debug, Clone)]
+pub struct CollectionOutcome {
+    /// In the snapshot.
+    pub source: CollectionName,
+    /// On the target.
+    pub target: CollectionName,
+    /// Rows of its parts.
+    pub rows: u64,
+    /// Bytes of its parts.
+    pub bytes: u64,
+    /// What the target counts; `None` when only planned.
+    pub server_count: Option<u64>,
+    /// Indexes on its vector fields.
+    pub indexes: Vec<IndexMade>,
+    /// Aliases that were made, or would be.
+    pub aliases: Vec<String>,
+    /// Whether it is loaded now.
+    pub loaded: bool,
+}
+
+/// Imports the snapshot in `store`, or says what an import would do.
+pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Outcome> {
+    stop.unless_stopped(import(options, store)).await
+}
+
+async fn import(options: &Options, store: Arc<dyn Store>) -> Result<Outcome> {
+    // 1. The way from COMMIT.json to the manifest.
+    let opened = opened::open(store.as_ref(), options.expect).await?;
+    let jobs = plan::jobs(
+        &opened.manifest,
+        &options.selection,
+        &options.renames,
+        options.target.database.as_deref(),
+    )?;
+
+    // 2. Every part is there and is what was committed.
+    let progress = Progress::new("check", None);
+    let checking = check::parts(store.clone(), &jobs, options.jobs, &progress);
+    progress.show(options.show, checking).await?;
+
+    // 3. The target can take it all, and nothing is in the way. 4. The plan.
+    let target = Client::connect(&options.target).await?;
+    let plan = plan::against_target(&target, jobs).await?;
+    let capacity = plan.capacity();
+    let mut outcome = Outcome {
+        target: target.info.to_string(),
+        id: opened.manifest.id.clone(),
+        commit: opened.digest,
+        planned_only: options.plan_only,
+        collections: Vec::new(),
+        totals: plan.totals(),
+        capacity,
+        warnings: plan.warnings.clone(),
+        seconds: 0.0,
+    };
+    if options.plan_only {
+        outcome.collections = plan.jobs.iter().map(plan::Job::outcome).collect();
+        return Ok(outcome);
+    }
+
+    // From here on the target is touched: a failure says what was left there.
+    let progress = Progress::new("import", Some(outcome.totals.rows));
+    let mut created = Vec::new();
+    let work = fill(options, &target, &plan, store, &progress, &mut created, &mut outcome);
+    let done = progress.show(options.show, work).await;
+    done.map_err(|e| plan::left_behind(e, &created))?;
+    outcome.seconds = progress.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+async fn fill(
+    options: &Options,
+    target: &Client,
+    plan: &plan::Plan<'_>,
+    store: Arc<dyn Store>,
+    progress: &Progress,
+    created: &mut Vec<CollectionName>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    // 5. Databases, collections, partitions.
+    for database in &plan.new_databases {
+        target.create_database(database).await?;
+    }
+    for job in &plan.jobs {
+        created.push(job.target.clone());
+        plan::create(target, job).await?;
+    }
+
+    // 6. Rows, from several parts at once.
+    let upserted = load::all(target, &plan.jobs, store, options.jobs, progress).await?;
+
+    for job in &plan.jobs {
+        let about = || format!("import into {}", job.target);
+        // 7. Flush; indexes on every vector field, built over every row.
+        target.flush(&job.target).await.context(about)?;
+        let indexes = plan::create_indexes(target, job, &mut outcome.warnings).await.context(about)?;
+        target.wait_for_indexes(&job.target).await.context(about)?;
+
+        // 8. Counts.
+        let exact = upserted.contains(&job.target);
+        let server_count = check::count(target, job, options.load, exact).await.context(about)?;
+
+        // 9. Load, if asked for.
+        if options.load {
+            target.load(&job.target).await.context(about)?;
+        }
+        outcome.collections.push(CollectionOutcome {
+            server_count: Some(server_count),
+            indexes,
+            loaded: options.load,
+            ..job.outcome()
+        });
+    }
+    // Aliases come last: they are what applications look for.
+    for job in &plan.jobs {
+        for alias in &job.aliases {
+            target.create_alias(&job.target, alias).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! Steps 3 to 5 and 7: what goes where, whether the target can take it, and making it there.
+
+use super::CollectionOutcome;
+use crate::capacity::{Estimate, Load};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::milvus::{Client, IndexMade, ServerInfo, ServerKind};
+use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType};
+use crate::select::{Renames, Selection};
+use crate::snapshot::{CollectionResult, Manifest, Totals};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The partition that every collection has.
+const DEFAULT_PARTITION: &str = "_default";
+
+/// One collection to import.
+pub struct Job<'a> {
+    /// In the snapshot.
+    pub source: &'a CollectionResult,
+    /// On the target.
+    pub target: CollectionName,
+    /// Aliases to make.
+    pub aliases: Vec<String>,
+}
+
+/// What an import will do.
+pub struct Plan<'a> {
+    /// In the order of the snapshot.
+    pub jobs: Vec<Job<'a>>,
+    /// Databases that do not exist yet.
+    pub new_databases: Vec<String>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+impl Job<'_> {
+    /// The outcome as far as it is known before anything is done.
+    pub fn outcome(&self) -> CollectionOutcome {
+        CollectionOutcome {
+            source: self.source.meta.name.clone(),
+            target: self.target.clone(),
+            rows: self.source.rows(),
+            bytes: self.source.bytes(),
+            server_count: None,
+            indexes: Vec::new(),
+            aliases: self.aliases.clone(),
+            loaded: false,
+        }
+    }
+
+    /// The partition that a part's rows are inserted into; `None` where the server chooses.
+    pub fn partition<'p>(&self, part: &'p crate::snapshot::Part) -> Option<&'p str> {
+        part.partition.as_deref().filter(|_| !self.source.meta.schema.has_partition_key())
+    }
+}
+
+impl Plan<'_> {
+    /// What will be imported.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            collections: self.jobs.len() as u64,
+            parts: self.jobs.iter().map(|j| j.source.parts.len() as u64).sum(),
+            rows: self.jobs.iter().map(|j| j.source.rows()).sum(),
+            bytes: self.jobs.iter().map(|j| j.source.bytes()).sum(),
+        }
+    }
+
+    /// What the target needs for it.
+    pub fn capacity(&self) -> Estimate {
+        let load = |job: &Job| Load::of(&job.source.meta.schema, job.source.rows(), job.source.bytes());
+        self.jobs.iter().map(load).fold(Load::default(), Load::plus).estimate()
+    }
+}
+
+/// What goes where, from the manifest and the command line alone.
+pub fn jobs<'a>(
+    manifest: &'a Manifest,
+    selection: &Selection,
+    renames: &Renames,
+    home: Option<&str>,
+) -> Result<Vec<Job<'a>>> {
+    let picked = selection.pick(&manifest.collections, |c| &c.meta.name)?;
+    let names: Vec<_> = picked.iter().map(|c| c.meta.name.clone()).collect();
+    let targets = renames.apply(&names, home)?;
+    let job = |(source, target): (&'a CollectionResult, CollectionName)| Job {
+        source,
+        target,
+        aliases: source.meta.aliases.clone(),
+    };
+    Ok(picked.into_iter().zip(targets).map(job).collect())
+}
+
+/// Checks the plan against the target, without changing anything there. What is wrong is reported
+/// all at once.
+pub async fn against_target<'a>(target: &Client, mut jobs: Vec<Job<'a>>) -> Result<Plan<'a>> {
+    let mut warnings = Vec::new();
+    let unsupported: Vec<String> = jobs.iter().flat_map(|job| unsupported(&target.info, job)).collect();
+    if !unsupported.is_empty() {
+        let what = format!("the target, {}, cannot take: {}", target.info, unsupported.join("; "));
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .hint("import into a newer server, or leave these collections out with `-c`"));
+    }
+
+    let has_databases = target.has_databases().await.context(|| "listing databases of the target")?;
+    let wanted: BTreeSet<&str> = jobs.iter().map(|job| job.target.database.as_str()).collect();
+    let mut new_databases = Vec::new();
+    if has_databases {
+        let known = target.databases().await?;
+        new_databases.extend(wanted.iter().filter(|d| !known.iter().any(|k| k == *d)).map(|d| d.to_string()));
+    } else if let Some(database) = wanted.iter().find(|d| **d != DEFAULT_DATABASE) {
+        let what = format!("the target has no databases, so there is no place for {database}.*");
+        return Err(Error::new(ErrorKind::Unsupported, what).hint(format!(
+            "put the collections into its only database with `--rename {database}.*={DEFAULT_DATABASE}.*`"
+        )));
+    }
+
+    let mut names: BTreeMap<CollectionName, String> =
+        jobs.iter().map(|job| (job.target.clone(), job.target.to_string())).collect();
+    for job in &mut jobs {
+        if new_databases.contains(&job.target.database) {
+            continue;
+        }
+        free(target, &job.target, "a collection or alias").await?;
+        check_partitions(target, job).await?;
+        if !job.aliases.is_empty() && !target.has_aliases(&job.target.database).await? {
+            warnings.push(format!(
+                "{}: the target has no aliases, so {} will not be made",
+                job.target,
+                job.aliases.join(", ")
+            ));
+            job.aliases.clear();
+        }
+    }
+    for job in &jobs {
+        for alias in &job.aliases {
+            let name = CollectionName::new(&job.target.database, alias);
+            if let Some(other) = names.insert(name.clone(), format!("alias {alias:?} of {}", job.target)) {
+                let what = format!("alias {alias:?} of {} collides with {other}", job.target);
+                return Err(Error::new(ErrorKind::Exists, what)
+                    .hint("give the collection another name with `--rename`"));
+            }
+            if !new_databases.contains(&job.target.database) {
+                free(target, &name, "an alias or collection").await?;
+            }
+        }
+    }
+    Ok(Plan { jobs, new_databases, warnings })
+}
+
+/// An existing collection is never touched.
+async fn free(target: &Client, name: &CollectionName, what: &str) -> Result<()> {
+    match target.describe(name).await? {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::new(ErrorKind::Exists, format!("{what} named {name} exists on the target already"))
+                .hint("import under another name with `--rename`, or remove the one that is there"))
+        }
+    }
+}
+
+async fn check_partitions(target: &Client, job: &Job<'_>) -> Result<()> {
+    let named = job.source.meta.partitions.iter().any(|p| p != DEFAULT_PARTITION);
+    if named
+        && !job.source.meta.schema.has_partition_key()
+        && !target.has_partitions(&job.target.database).await?
+    {
+        let what = format!("{} has partitions, and the target has none", job.source.meta.name);
+        return Err(Error::new(ErrorKind::Unsupported, what).hint("leave this collection out with `-c`"));
+    }
+    Ok(())
+}
+
+/// What of a collection the target's version does not know, field by field.
+fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
+    let name = &job.source.meta.name;
+    let fields = job.source.meta.schema.fields.iter();
+    let reason = |field: &Field| {
+        if field.primary_key && field.auto_id {
+            return Some("keys made by the server (auto-id) cannot be kept yet".to_string());
+        }
+        unsupported_type(info, &field.kind).map(|since| format!("type {} is {since}", field.kind))
+    };
+    fields.filter_map(|f| reason(f).map(|r| format!("{name} field {:?}: {r}", f.name))).collect()
+}
+
+/// Which engines lack which types: the facts behind this stand in `docs/types.md`.
+fn unsupported_type(info: &ServerInfo, kind: &FieldType) -> Option<&'static str> {
+    let before = |release| info.kind == ServerKind::Milvus && info.release().is_some_and(|r| r < release);
+    match kind {
+        FieldType::BFloat16Vector { .. } | FieldType::SparseFloatVector if before((2, 4)) => {
+            Some("known since 2.4")
+        }
+        FieldType::BinaryVector { .. }
+        | FieldType::Float16Vector { .. }
+        | FieldType::BFloat16Vector { .. }
+            if info.kind == ServerKind::Lite && info.release().is_some_and(|r| r >= (3, 0)) =>
+        {
+            Some("not known to Milvus Lite 3")
+        }
+        _ => None,
+    }
+}
+
+/// Step 5 for one collection.
+pub async fn create(target: &Client, job: &Job<'_>) -> Result<()> {
+    let meta = &job.source.meta;
+    target.create_collection(&job.target, meta).await?;
+    if !meta.schema.has_partition_key() {
+        for partition in meta.partitions.iter().filter(|p| *p != DEFAULT_PARTITION) {
+            target.create_partition(&job.target, partition).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Step 7 for one collection: an index on every vector field with the source's metric.
+pub async fn create_indexes(
+    target: &Client,
+    job: &Job<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<IndexMade>> {
+    let mut made = Vec::new();
+    for field in job.source.meta.schema.vectors() {
+        let index = job.source.meta.indexes.iter().find(|i| i.field == field.name);
+        let metric = index.and_then(|i| i.params.get("metric_type")).map(String::as_str);
+        let metric = metric.filter(|m| !m.is_empty()).unwrap_or_else(|| {
+            let usual = usual_metric(&field.kind);
+            warnings.push(format!(
+                "{}: the source had no index on {:?}, so its metric is not known; {usual} was taken",
+                job.target, field.name
+            ));
+            usual
+        });
+        let name = index.map_or("", |i| i.name.as_str());
+        let index = target.create_vector_index(&job.target, field, name, metric).await?;
+        if index.index_type != "AUTOINDEX" {
+            warnings.push(format!(
+                "{}: the target refuses AUTOINDEX on {:?} ({}), so it got {}",
+                job.target, field.name, field.kind, index.index_type
+            ));
+        }
+        made.push(index);
+    }
+    Ok(made)
+}
+
+/// What Milvus takes when no metric is named (2.4 and later).
+fn usual_metric(kind: &FieldType) -> &'static str {
+    match kind {
+        FieldType::BinaryVector { .. } => "HAMMING",
+        FieldType::SparseFloatVector => "IP",
+        _ => "COSINE",
+    }
+}
+
+/// Says what a failed import has left on the target.
+pub fn left_behind(error: Error, created: &[CollectionName]) -> Error {
+    if created.is_empty() {
+        return error;
+    }
+    let names: Vec<_> = created.iter().map(ToString::to_string).collect();
+    error.hint(format!(
+        "this import has created {} and not filled them completely: drop them on the target, then run the same command again",
+        names.join(", ")
+    ))
+}

@@ -1,0 +1,37 @@
+//! milvus-handoff: moves Milvus collections between organizations through a bucket.
+//!
+//! The map. Data flows one way, and modules know only those below them:
+//!
+//! ```text
+//! main -> cli, output                 what users type and read
+//!   export  import  verify  inspect   one story each: its top-level function reads as the design
+//!   opened  fetch                     the way into a committed snapshot
+//!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
+//!   columns                           field types <-> Arrow <-> Milvus messages
+//!   schema  select  digest  error     words that everything uses
+//! ```
+//!
+//! `export` and `import` never name each other; `milvus` and `store` never name each other or a
+//! story. `tests/layers.rs` keeps it so.
+
+pub mod blocking;
+pub mod capacity;
+pub mod cli;
+pub mod columns;
+pub mod digest;
+pub mod error;
+pub mod export;
+pub mod fetch;
+pub mod import;
+pub mod inspect;
+pub mod milvus;
+pub mod opened;
+pub mod output;
+pub mod part;
+pub mod progress;
+pub mod schema;
+pub mod select;
+pub mod snapshot;
+pub mod stop;
+pub mod store;
+pub mod verify;

@@ -1,0 +1,130 @@
+//! Parse, run, exit code.
+
+use clap::Parser;
+use milvus_handoff::cli::{self, Cli, Command};
+use milvus_handoff::error::{Error, ErrorKind, Result};
+use milvus_handoff::output::{self, Output};
+use milvus_handoff::progress::Show;
+use milvus_handoff::stop::Stop;
+use milvus_handoff::{export, import, inspect, store, verify};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return refuse(&refusal),
+    };
+    log_to_stderr(cli.verbose);
+    let code = match run(&cli).await {
+        Ok((result, code)) => print(&cli, &result).map(|()| code),
+        Err(error) => report(&cli, &error),
+    };
+    // Only a broken pipe stops us from printing; nobody is left to tell.
+    ExitCode::from(code.unwrap_or(ErrorKind::Internal.exit_code()))
+}
+
+async fn run(cli: &Cli) -> Result<(Output, u8)> {
+    let stop = Stop::listen().map_err(|e| Error::internal("signals cannot be received").because(e))?;
+    let show = if cli.quiet { Show::Quiet } else { Show::Auto };
+    match &cli.command {
+        Command::Export(args) => {
+            let (url, options) = args.options(show)?;
+            let store = store::open(&url).await?;
+            let outcome = export::run(&options, store, &stop).await?;
+            Ok((output::exported(&url.to_string(), &outcome), 0))
+        }
+        Command::Import(args) => {
+            let (url, options) = args.options(show)?;
+            let store = store::open(&url).await?;
+            let outcome = import::run(&options, store, &stop).await?;
+            Ok((output::imported(&url.to_string(), &outcome), 0))
+        }
+        Command::Verify(args) => {
+            let url = store::SnapshotUrl::parse(&args.snapshot)?;
+            let expect = cli::expected(args.expect.as_deref())?;
+            let store = store::open(&url).await?;
+            let work = verify::run(store, args.level, expect, usize::from(args.jobs), show);
+            let report = stop.unless_stopped(work).await?;
+            let code = if report.problems.is_empty() { 0 } else { ErrorKind::Integrity.exit_code() };
+            Ok((output::verified(&url.to_string(), &report), code))
+        }
+        Command::Inspect(args) => {
+            let url = store::SnapshotUrl::parse(&args.snapshot)?;
+            let expect = cli::expected(args.expect.as_deref())?;
+            let store = store::open(&url).await?;
+            let report = stop.unless_stopped(inspect::run(store.as_ref(), expect, args.rows)).await?;
+            Ok((output::inspected(&url.to_string(), &report), 0))
+        }
+    }
+}
+
+/// Prints a result: to stdout, as a document or as text.
+fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
+    if !cli.quiet {
+        for warning in &result.warnings {
+            writeln!(std::io::stderr(), "{} {}", label("warning:", "33"), output::safe(warning))?;
+        }
+    }
+    let text = output::safe(&result.text);
+    if cli.json {
+        if !cli.quiet {
+            write!(std::io::stderr(), "{text}")?;
+        }
+        return writeln!(std::io::stdout(), "{}", result.document);
+    }
+    write!(std::io::stdout(), "{text}")
+}
+
+/// Prints a failure: what failed, why, what next.
+fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{} {}", label("error:", "31"), output::safe(&error.to_string()))?;
+    if let Some(hint) = error.hint_text() {
+        writeln!(stderr, "{} {}", label("hint:", "36"), output::safe(hint))?;
+    }
+    if cli.json {
+        writeln!(std::io::stdout(), "{}", output::failure(cli.command.name(), error))?;
+    }
+    Ok(error.kind().exit_code())
+}
+
+/// A command line that clap refuses, or help that was asked for. With `--json` on the line the
+/// refusal is a document too.
+fn refuse(refusal: &clap::Error) -> ExitCode {
+    let _ = refusal.print();
+    if refusal.use_stderr() {
+        if std::env::args().any(|arg| arg == "--json") {
+            let text = refusal.render().to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
+            let error = Error::new(ErrorKind::Usage, first).hint("see --help");
+            let command = std::env::args().nth(1).unwrap_or_default();
+            let _ = writeln!(std::io::stdout(), "{}", output::failure(&command, &error));
+        }
+        return ExitCode::from(ErrorKind::Usage.exit_code());
+    }
+    ExitCode::SUCCESS
+}
+
+fn label(text: &str, color: &str) -> String {
+    let plain =
+        std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || !std::io::stderr().is_terminal();
+    if plain { text.to_string() } else { format!("\x1b[1;{color}m{text}\x1b[0m") }
+}
+
+fn log_to_stderr(verbose: u8) {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
+    let level = match verbose {
+        0 => return,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    // Only this crate's own events: those of libraries may hold requests with credentials.
+    let ours = Targets::new().with_target("milvus_handoff", level);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false);
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    tracing_subscriber::registry().with(lines.with_ansi(ansi).with_filter(ours)).init();
+}

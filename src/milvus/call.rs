@@ -1,0 +1,424 @@
+//! One way to call an RPC: bytes out, bytes in, one error type that says what the failure means.
+
+use super::connect::Client;
+use crate::error::{Error, ErrorKind};
+use base64::Engine;
+use bytes::{Buf, BufMut, Bytes};
+use milvus::proto::common::Status;
+use milvus::proto::{common, milvus as api};
+use prost::Message;
+use std::time::{Duration, Instant};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataValue;
+
+/// Deadline of one RPC. Long work on the server is polled, so nothing legitimate takes longer.
+const RPC_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long an RPC is repeated while the server says "later" or does not answer: long enough for
+/// a server to restart.
+const RETRY_BUDGET: Duration = Duration::from_secs(120);
+
+/// Replies above this size are decoded on a blocking thread.
+const INLINE_DECODE_BYTES: usize = 256 << 10;
+
+/// What a failed RPC means for the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Wrong or missing credentials, or a missing privilege.
+    Denied,
+    /// The database, collection, partition, index or alias does not exist.
+    NotFound,
+    /// The server does not know the RPC or the feature.
+    Unimplemented,
+    /// The message or the result is too large; a smaller one may do.
+    TooLarge,
+    /// Not done, and worth repeating: rate limits, not ready, not loaded yet.
+    Later,
+    /// A quota is used up. Not done, and repeating soon will not help.
+    Quota,
+    /// No reply: it may or may not have been done.
+    NoReply,
+    /// The server refuses this request as it is.
+    Refused,
+}
+
+/// A failed RPC.
+#[derive(Debug, Clone)]
+pub struct RpcError {
+    rpc: &'static str,
+    /// What it means.
+    pub failure: Failure,
+    /// The server's own code, 0 if it sent none.
+    pub code: i32,
+    /// The server's own words.
+    pub reason: String,
+}
+
+impl RpcError {
+    /// Whether the request certainly had no effect.
+    pub fn not_done(&self) -> bool {
+        self.failure != Failure::NoReply
+    }
+
+    /// A reply that does not say what it has to say.
+    pub(super) fn malformed(rpc: &'static str, what: impl ToString) -> Self {
+        RpcError { rpc, failure: Failure::Refused, code: 0, reason: what.to_string() }
+    }
+
+    fn transport(rpc: &'static str, status: &tonic::Status) -> Self {
+        use tonic::Code;
+        let mut reason = status.message().to_string();
+        // What broke the connection stands only in the chain of sources.
+        let mut source = std::error::Error::source(status);
+        while let Some(error) = source {
+            let text = error.to_string();
+            if !reason.contains(&text) {
+                reason = if reason.is_empty() { text } else { format!("{reason}: {text}") };
+            }
+            source = error.source();
+        }
+        let failure = match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => Failure::Denied,
+            Code::Unimplemented => Failure::Unimplemented,
+            Code::NotFound => Failure::NotFound,
+            Code::ResourceExhausted | Code::OutOfRange if is_size_text(&reason) => Failure::TooLarge,
+            Code::ResourceExhausted => Failure::Later,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists => Failure::Refused,
+            // A connection that never came up has sent nothing.
+            Code::Unavailable if reason.contains("tcp connect error") || reason.contains("dns error") => {
+                Failure::Later
+            }
+            _ => Failure::NoReply,
+        };
+        if reason.is_empty() {
+            reason = format!("{:?}", status.code());
+        }
+        RpcError { rpc, failure, code: 0, reason }
+    }
+
+    /// Reads the status that a server puts into its replies. Codes: milvus `merr`; the legacy
+    /// `error_code` is what Milvus 2.2 and the C++ Lite still use.
+    fn from_status(rpc: &'static str, status: &Status) -> Option<Self> {
+        #[allow(deprecated)]
+        let legacy = status.error_code;
+        if status.code == 0 && legacy == 0 {
+            return None;
+        }
+        let reason = if status.reason.is_empty() { status.detail.clone() } else { status.reason.clone() };
+        let legacy = common::ErrorCode::try_from(legacy).unwrap_or(common::ErrorCode::UnexpectedError);
+        let failure = match (status.code, legacy) {
+            (1400 | 1401, _) | (_, common::ErrorCode::PermissionDenied) => Failure::Denied,
+            (100 | 200 | 700 | 800 | 1600, _) => Failure::NotFound,
+            (0 | 1, common::ErrorCode::CollectionNotExists | common::ErrorCode::IndexNotExist) => {
+                Failure::NotFound
+            }
+            (10, _) => Failure::Unimplemented,
+            (9, _) => Failure::Quota,
+            _ if is_size_text(&reason) => Failure::TooLarge,
+            _ if is_not_found_text(&reason) => Failure::NotFound,
+            (1 | 2 | 4 | 8 | 11 | 12 | 103 | 106 | 110 | 505 | 507 | 1003 | 2200, _) => Failure::Later,
+            (_, common::ErrorCode::RateLimit | common::ErrorCode::NotReadyServe) => Failure::Later,
+            _ if status.retriable => Failure::Later,
+            _ => Failure::Refused,
+        };
+        Some(RpcError { rpc, failure, code: status.code, reason })
+    }
+}
+
+/// The texts by which servers say that a message or result is over a limit; their codes vary.
+fn is_size_text(reason: &str) -> bool {
+    [
+        "maxOutputSize",
+        "exceed the limit size",
+        "larger than max",
+        "message too large",
+        "received message larger",
+        "length too large",
+    ]
+    .iter()
+    .any(|text| reason.contains(text))
+}
+
+/// Lite and old servers say "not found" under general codes.
+fn is_not_found_text(reason: &str) -> bool {
+    [
+        "can't find collection",
+        "collection not found",
+        "index not found",
+        "database not found",
+        "not found collection",
+        "CollectionNotExists",
+    ]
+    .iter()
+    .any(|text| reason.contains(text))
+}
+
+impl From<RpcError> for Error {
+    fn from(error: RpcError) -> Self {
+        let says = match error.code {
+            0 => format!("the server's answer to {} is: {}", error.rpc, error.reason),
+            code => format!("the server's answer to {} is error {code}: {}", error.rpc, error.reason),
+        };
+        match error.failure {
+            Failure::Denied => Error::new(ErrorKind::Denied, says)
+                .hint("check the token (`user:password` or an API key) and that the user has the privilege"),
+            Failure::NotFound => Error::new(ErrorKind::NotFound, says),
+            Failure::Unimplemented => Error::new(ErrorKind::Unsupported, says),
+            Failure::TooLarge => Error::new(ErrorKind::Unsupported, says).hint(
+                "a single row is larger than the server's message limit; raise that limit on the server",
+            ),
+            Failure::Later => Error::new(ErrorKind::Temporary, says).hint("run the same command again later"),
+            Failure::Quota => Error::new(ErrorKind::Temporary, says)
+                .hint("a quota of the server is used up; give it capacity, then run the same command again"),
+            Failure::NoReply => {
+                let what = format!("the server does not answer {}: {}", error.rpc, error.reason);
+                Error::new(ErrorKind::Temporary, what)
+                    .hint("check the address and the network, then run the same command again")
+            }
+            Failure::Refused => Error::new(ErrorKind::Unsupported, says),
+        }
+    }
+}
+
+/// A reply with a status in it.
+pub(super) trait Reply: Message + Default + Send + 'static {
+    /// The status, if the server set one.
+    fn status(&self) -> Option<&Status>;
+}
+
+impl Reply for Status {
+    fn status(&self) -> Option<&Status> {
+        Some(self)
+    }
+}
+
+macro_rules! replies {
+    ($($reply:ident),* $(,)?) => {$(
+        impl Reply for api::$reply {
+            fn status(&self) -> Option<&Status> {
+                self.status.as_ref()
+            }
+        }
+    )*};
+}
+
+replies!(
+    ConnectResponse,
+    GetVersionResponse,
+    ListDatabasesResponse,
+    DescribeDatabaseResponse,
+    ShowCollectionsResponse,
+    DescribeCollectionResponse,
+    ShowPartitionsResponse,
+    DescribeIndexResponse,
+    GetCollectionStatisticsResponse,
+    GetLoadStateResponse,
+    FlushResponse,
+    GetFlushStateResponse,
+    QueryResults,
+    MutationResult,
+    ListAliasesResponse,
+    DescribeAliasResponse,
+);
+
+/// Whether an RPC may be repeated after it failed without a definite answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It only reads, or doing it twice is the same as once.
+    Freely,
+    /// Only while the server said that it did nothing.
+    IfNotDone,
+    /// Not at all.
+    Never,
+}
+
+impl Client {
+    /// Calls `rpc` in `database` and decodes the reply, repeating as `repeat` allows.
+    pub(super) async fn call<Res: Reply>(
+        &self,
+        rpc: &'static str,
+        database: &str,
+        request: &impl Message,
+        repeat: Repeat,
+    ) -> Result<Res, RpcError> {
+        Ok(self.call_bytes(rpc, database, request.encode_to_vec().into(), repeat).await?.0)
+    }
+
+    /// [`Client::call`] with an encoded request; also gives the reply's own bytes.
+    pub(super) async fn call_bytes<Res: Reply>(
+        &self,
+        rpc: &'static str,
+        database: &str,
+        request: Bytes,
+        repeat: Repeat,
+    ) -> Result<(Res, Bytes), RpcError> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let error = match self.call_once(rpc, database, request.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            let again = match error.failure {
+                Failure::Later => repeat != Repeat::Never,
+                Failure::NoReply => repeat == Repeat::Freely,
+                _ => false,
+            };
+            if !again || start.elapsed() + pause > RETRY_BUDGET {
+                return Err(error);
+            }
+            tracing::debug!(rpc, reason = error.reason, "repeating in {pause:?}");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn call_once<Res: Reply>(
+        &self,
+        rpc: &'static str,
+        database: &str,
+        request: Bytes,
+    ) -> Result<(Res, Bytes), RpcError> {
+        let fail = |failure, reason: String| RpcError { rpc, failure, code: 0, reason };
+        let mut message = tonic::Request::new(request);
+        if let Some(token) = &self.token {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(token.expose());
+            let mut value: MetadataValue<_> =
+                encoded.parse().map_err(|_| fail(Failure::Denied, "the token cannot be sent".into()))?;
+            value.set_sensitive(true);
+            message.metadata_mut().insert("authorization", value);
+        }
+        if !database.is_empty() {
+            let value = database.parse().map_err(|_| {
+                fail(
+                    Failure::Refused,
+                    format!("the database name {database:?} cannot be sent: it is not ASCII"),
+                )
+            })?;
+            message.metadata_mut().insert("dbname", value);
+        }
+        let path = format!("/milvus.proto.milvus.MilvusService/{rpc}");
+        let path = path.parse().map_err(|_| fail(Failure::Refused, "the RPC has no path".into()))?;
+
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone())
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        let exchange = async {
+            grpc.ready().await.map_err(|e| tonic::Status::from_error(Box::new(e)))?;
+            grpc.unary(message, path, RawCodec).await
+        };
+        let reply = tokio::time::timeout(RPC_DEADLINE, exchange)
+            .await
+            .map_err(|_| fail(Failure::NoReply, format!("no reply within {} s", RPC_DEADLINE.as_secs())))?
+            .map_err(|status| RpcError::transport(rpc, &status))?
+            .into_inner();
+
+        let bytes = reply.clone();
+        let decoded = if reply.len() > INLINE_DECODE_BYTES {
+            tokio::task::spawn_blocking(move || Res::decode(reply))
+                .await
+                .map_err(|e| fail(Failure::Refused, format!("decoding was stopped: {e}")))?
+        } else {
+            Res::decode(reply)
+        };
+        let decoded =
+            decoded.map_err(|e| fail(Failure::Refused, format!("a reply that cannot be decoded: {e}")))?;
+        match decoded.status().and_then(|status| RpcError::from_status(rpc, status)) {
+            Some(error) => Err(error),
+            None => Ok((decoded, bytes)),
+        }
+    }
+}
+
+/// Passes encoded messages through, so that replies can be kept byte for byte and decoded off the
+/// async threads.
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = RawCodec;
+    type Decoder = RawCodec;
+
+    fn encoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+
+    fn decoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, item: Bytes, buf: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        buf.put(item);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
+        Ok(Some(buf.copy_to_bytes(buf.remaining())))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(code: i32, legacy: common::ErrorCode, reason: &str, retriable: bool) -> Option<Failure> {
+        #[allow(deprecated)]
+        let status = Status {
+            code,
+            error_code: legacy as i32,
+            reason: reason.into(),
+            retriable,
+            ..Default::default()
+        };
+        RpcError::from_status("Query", &status).map(|e| e.failure)
+    }
+
+    #[test]
+    fn statuses_mean_what_the_caller_does_next() {
+        use common::ErrorCode::{Success, UnexpectedError};
+        assert_eq!(read(0, Success, "", false), None);
+        assert_eq!(read(8, common::ErrorCode::RateLimit, "rate limit exceeded", true), Some(Failure::Later));
+        assert_eq!(read(9, UnexpectedError, "disk quota exhausted", false), Some(Failure::Quota));
+        assert_eq!(read(100, UnexpectedError, "", false), Some(Failure::NotFound));
+        assert_eq!(read(0, common::ErrorCode::CollectionNotExists, "", false), Some(Failure::NotFound));
+        assert_eq!(read(1401, UnexpectedError, "", false), Some(Failure::Denied));
+        assert_eq!(
+            read(1100, UnexpectedError, "query results exceed the maxOutputSize Limit", false),
+            Some(Failure::TooLarge)
+        );
+        assert_eq!(read(1100, UnexpectedError, "invalid parameter", false), Some(Failure::Refused));
+        assert_eq!(read(2000, UnexpectedError, "segcore", true), Some(Failure::Later));
+    }
+
+    #[test]
+    fn a_lost_reply_is_not_a_refusal() {
+        let lost = RpcError::transport("Insert", &tonic::Status::unknown("transport error"));
+        assert!(!lost.not_done());
+        let denied = RpcError::transport("Insert", &tonic::Status::unauthenticated("auth check failure"));
+        assert_eq!(denied.failure, Failure::Denied);
+        let large = RpcError::transport(
+            "Insert",
+            &tonic::Status::resource_exhausted("grpc: received message larger than max (9 vs. 4)"),
+        );
+        assert_eq!(large.failure, Failure::TooLarge);
+    }
+}

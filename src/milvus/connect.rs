@@ -1,0 +1,303 @@
+//! Reaching a server: address, credentials, TLS, and who it says it is.
+
+use super::call::{Failure, Repeat};
+use crate::error::{Context, Error, ErrorKind, Result};
+use milvus::proto::common::ClientInfo;
+use milvus::proto::milvus as api;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+
+/// How long a TCP and TLS handshake may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP/2 receive windows: a page of rows should not wait for window updates.
+const STREAM_WINDOW: u32 = 16 << 20;
+const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// A secret: `user:password` or an API key. Never printed.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// Takes the text as it is, without surrounding white space.
+    pub fn new(text: &str) -> Self {
+        Token(text.trim().to_string())
+    }
+
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
+/// Certificates for `https://` addresses. Without a CA the system's roots are used.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// PEM file of a certificate authority to trust.
+    pub ca: Option<PathBuf>,
+    /// PEM file of a client certificate.
+    pub cert: Option<PathBuf>,
+    /// PEM file of the client certificate's key.
+    pub key: Option<PathBuf>,
+}
+
+/// Where a server is: `http://host:port` or `https://host:port`, with an optional `/database`.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Scheme, host and port.
+    pub address: String,
+    /// The database that unqualified names are in.
+    pub database: Option<String>,
+    /// Credentials.
+    pub token: Option<Token>,
+    /// Certificates.
+    pub tls: Tls,
+}
+
+impl Endpoint {
+    /// Parses an address as users give it. Credentials in it are refused: command lines are
+    /// visible to others.
+    pub fn parse(uri: &str, token: Option<Token>, tls: Tls) -> Result<Self> {
+        let wrong = |what: &str| {
+            Error::new(ErrorKind::Usage, format!("the server address is not usable: {what}"))
+                .hint("an address is `http://host:port` or `https://host:port`, with an optional `/database`")
+        };
+        let url = url::Url::parse(uri).map_err(|e| wrong(&e.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong(&format!("the scheme {:?} is not http or https", url.scheme())));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("it contains credentials")
+                .hint("give credentials in MILVUS_HANDOFF_SOURCE_TOKEN or MILVUS_HANDOFF_TARGET_TOKEN, or in a token file"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("it has a query or a fragment"));
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it has no host"))?;
+        let port = match (url.port(), url.scheme()) {
+            (Some(port), _) => port,
+            (None, "https") => 443,
+            // Milvus' own port, which every client assumes.
+            (None, _) => 19530,
+        };
+        let path = url.path().trim_matches('/');
+        if path.contains('/') {
+            return Err(wrong("its path is more than one database name"));
+        }
+        Ok(Endpoint {
+            address: format!("{}://{host}:{port}", url.scheme()),
+            database: (!path.is_empty()).then(|| path.to_string()),
+            token,
+            tls,
+        })
+    }
+}
+
+/// Which engine a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// A Milvus server or Zilliz Cloud.
+    Milvus,
+    /// Milvus Lite, the embedded engine.
+    Lite,
+    /// It does not say.
+    Unknown,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// Which engine.
+    pub kind: ServerKind,
+    /// Its own words; empty if it says nothing.
+    pub version: String,
+}
+
+impl ServerInfo {
+    fn of(build_tag: &str, version: &str) -> Self {
+        let text = if version.is_empty() { build_tag } else { version };
+        // The embedded full server calls itself "v2.3.5-lite"; the other engine "milvus_lite-3.2.2".
+        let kind = if text.contains("milvus_lite") || build_tag.contains("milvus_lite") {
+            ServerKind::Lite
+        } else if text.is_empty() {
+            ServerKind::Unknown
+        } else {
+            ServerKind::Milvus
+        };
+        ServerInfo { kind, version: text.to_string() }
+    }
+
+    /// `(major, minor)` where the version can be read.
+    pub fn release(&self) -> Option<(u32, u32)> {
+        let digits = self.version.find(|c: char| c.is_ascii_digit())?;
+        let mut numbers = self.version[digits..].split(|c: char| !c.is_ascii_digit());
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+
+    /// The engine's name as snapshots record it.
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            ServerKind::Milvus => "milvus",
+            ServerKind::Lite => "milvus-lite",
+            ServerKind::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for ServerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, self.version.is_empty()) {
+            (_, true) => f.write_str("a server that does not say its version"),
+            (ServerKind::Lite, false) => write!(f, "Milvus Lite ({})", self.version),
+            (_, false) => write!(f, "Milvus {}", self.version),
+        }
+    }
+}
+
+/// A connection to one server. Cheap to clone; clones share the connection.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) channel: Channel,
+    pub(super) token: Option<Token>,
+    /// What the server says of itself.
+    pub info: ServerInfo,
+    /// The database that unqualified names are in.
+    pub database: Option<String>,
+}
+
+impl Client {
+    /// Connects and asks who is there. Fails fast: an address that does not answer now is an
+    /// error now.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let doing = || format!("connecting to {}", endpoint.address);
+        let mut client = Client {
+            channel: channel(endpoint).context(doing)?,
+            token: endpoint.token.clone(),
+            info: ServerInfo::of("", ""),
+            database: endpoint.database.clone(),
+        };
+        client.info = client.ask_who().await.context(doing)?;
+        tracing::info!(server = %client.info, "connected to {}", endpoint.address);
+        Ok(client)
+    }
+
+    /// `Connect` carries the build tag on Milvus; `GetVersion` is what the Lites answer, or not.
+    async fn ask_who(&self) -> Result<ServerInfo> {
+        let request = api::ConnectRequest {
+            client_info: Some(ClientInfo {
+                sdk_type: "milvus-handoff".into(),
+                sdk_version: env!("CARGO_PKG_VERSION").into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let tag = match self.call::<api::ConnectResponse>("Connect", "", &request, Repeat::Never).await {
+            Ok(reply) => reply.server_info.map(|info| info.build_tags).unwrap_or_default(),
+            Err(error) if error.failure == Failure::Unimplemented => String::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let request = api::GetVersionRequest {};
+        let version = match self
+            .call::<api::GetVersionResponse>("GetVersion", "", &request, Repeat::Freely)
+            .await
+        {
+            Ok(reply) => reply.version,
+            Err(error) if matches!(error.failure, Failure::Unimplemented | Failure::Refused) => String::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(ServerInfo::of(&tag, &version))
+    }
+}
+
+fn channel(endpoint: &Endpoint) -> Result<Channel> {
+    let unusable = |e: tonic::transport::Error| {
+        Error::new(ErrorKind::Usage, "the address or its certificates cannot be used").because(e)
+    };
+    let mut builder = Channel::from_shared(endpoint.address.clone())
+        .map_err(|e| Error::new(ErrorKind::Usage, "the server address is not usable").because(e))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        // Servers drop clients that ping more often than every 5 s.
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .tcp_nodelay(true);
+    let tls = &endpoint.tls;
+    if endpoint.address.starts_with("https://") {
+        let mut config = ClientTlsConfig::new();
+        config = match &tls.ca {
+            Some(ca) => config.ca_certificate(Certificate::from_pem(read_pem(ca)?)),
+            None => config.with_native_roots(),
+        };
+        config = match (&tls.cert, &tls.key) {
+            (Some(cert), Some(key)) => config.identity(Identity::from_pem(read_pem(cert)?, read_pem(key)?)),
+            (None, None) => config,
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    "a client certificate needs its key, and the key its certificate",
+                ));
+            }
+        };
+        builder = builder.tls_config(config).map_err(unusable)?;
+    } else if tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some() {
+        return Err(Error::new(ErrorKind::Usage, "certificates are given, but the address is http://")
+            .hint("use https:// in the address"));
+    }
+    Ok(builder.connect_lazy())
+}
+
+fn read_pem(path: &PathBuf) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|e| Error::new(ErrorKind::Usage, format!("cannot read {}", path.display())).because(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(uri: &str) -> Result<Endpoint> {
+        Endpoint::parse(uri, None, Tls::default())
+    }
+
+    #[test]
+    fn addresses() {
+        let plain = parse("http://localhost:19531/books").unwrap();
+        assert_eq!(
+            (plain.address.as_str(), plain.database.as_deref()),
+            ("http://localhost:19531", Some("books"))
+        );
+        assert_eq!(parse("http://h").unwrap().address, "http://h:19530");
+        assert_eq!(parse("https://h/").unwrap().address, "https://h:443");
+        assert_eq!(parse("http://[::1]:1").unwrap().address, "http://[::1]:1");
+        for wrong in
+            ["localhost:19530", "s3://b/p", "http://u:p@h:1", "http://h:1/a/b", "http://h?x=1", "http://"]
+        {
+            let error = parse(wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{wrong}");
+            assert!(!error.to_string().contains("u:p"), "{error}");
+        }
+    }
+
+    #[test]
+    fn engines_are_told_apart() {
+        let full = ServerInfo::of("v2.3.5-lite", "");
+        assert_eq!((full.kind, full.release()), (ServerKind::Milvus, Some((2, 3))));
+        let lite = ServerInfo::of("milvus_lite", "milvus_lite-3.2.2");
+        assert_eq!((lite.kind, lite.release()), (ServerKind::Lite, Some((3, 2))));
+        let silent = ServerInfo::of("", "");
+        assert_eq!((silent.kind, silent.release()), (ServerKind::Unknown, None));
+    }
+
+    #[test]
+    fn a_token_is_never_printed() {
+        assert_eq!(format!("{:?}", Token::new("root:secret")), "Token(hidden)");
+    }
+}

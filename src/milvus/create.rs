@@ -1,0 +1,179 @@
+//! Making databases, collections, partitions, indexes and aliases on a target.
+
+use super::call::{Failure, Repeat, RpcError};
+use super::connect::{Client, ServerKind};
+use super::wire_schema;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::schema::{CollectionName, Field, FieldType};
+use crate::snapshot::CollectionMeta;
+use milvus::proto::common::{KeyValuePair, Status};
+use milvus::proto::milvus as api;
+use std::time::{Duration, Instant};
+
+/// How long index builds may take after the last row was flushed.
+const BUILD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// An index that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexMade {
+    /// The indexed field.
+    pub field: String,
+    /// What the server accepted.
+    pub index_type: String,
+    /// The source's metric.
+    pub metric_type: String,
+}
+
+impl Client {
+    /// Creates a database.
+    pub async fn create_database(&self, database: &str) -> Result<()> {
+        let request = api::CreateDatabaseRequest { db_name: database.to_string(), ..Default::default() };
+        let _: Status = self
+            .call("CreateDatabase", "", &request, Repeat::IfNotDone)
+            .await
+            .map_err(Error::from)
+            .context(|| format!("creating database {database:?}"))?;
+        Ok(())
+    }
+
+    /// Creates `target` with the schema of `meta`: every attribute as the source described it,
+    /// save what a server assigns by itself.
+    pub async fn create_collection(&self, target: &CollectionName, meta: &CollectionMeta) -> Result<()> {
+        let request = wire_schema::create_request(target, meta)?;
+        let _: Status = self
+            .call("CreateCollection", &target.database, &request, Repeat::IfNotDone)
+            .await
+            .map_err(Error::from)
+            .context(|| format!("creating {target}"))?;
+        Ok(())
+    }
+
+    /// Creates a partition.
+    pub async fn create_partition(&self, name: &CollectionName, partition: &str) -> Result<()> {
+        let request = api::CreatePartitionRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            partition_name: partition.to_string(),
+            ..Default::default()
+        };
+        let _: Status = self
+            .call("CreatePartition", &name.database, &request, Repeat::IfNotDone)
+            .await
+            .map_err(Error::from)
+            .context(|| format!("creating partition {partition:?} of {name}"))?;
+        Ok(())
+    }
+
+    /// Gives a collection another name.
+    pub async fn create_alias(&self, name: &CollectionName, alias: &str) -> Result<()> {
+        let request = api::CreateAliasRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            alias: alias.to_string(),
+            ..Default::default()
+        };
+        let _: Status = self
+            .call("CreateAlias", &name.database, &request, Repeat::IfNotDone)
+            .await
+            .map_err(Error::from)
+            .context(|| format!("creating alias {alias:?} of {name}"))?;
+        Ok(())
+    }
+
+    /// Whether the server has aliases.
+    pub async fn has_aliases(&self, database: &str) -> Result<bool> {
+        let request = api::DescribeAliasRequest {
+            db_name: database.to_string(),
+            alias: "milvus_handoff_probe".to_string(),
+            ..Default::default()
+        };
+        // An alias that does not exist is asked for: only "unimplemented" matters. Servers before
+        // 2.4 lack this RPC but do have aliases.
+        match self
+            .call::<api::DescribeAliasResponse>("DescribeAlias", database, &request, Repeat::Freely)
+            .await
+        {
+            Err(e) if e.failure == Failure::Unimplemented => Ok(self.info.kind == ServerKind::Milvus),
+            Err(e) if e.failure == Failure::NoReply => Err(e.into()),
+            _ => Ok(true),
+        }
+    }
+
+    /// Creates the index of a vector field: AUTOINDEX with the source's metric or, where the
+    /// server refuses AUTOINDEX for that type, the exhaustive index that it does take.
+    pub async fn create_vector_index(
+        &self,
+        name: &CollectionName,
+        field: &Field,
+        index_name: &str,
+        metric_type: &str,
+    ) -> Result<IndexMade> {
+        let made = |index_type: &str| IndexMade {
+            field: field.name.clone(),
+            index_type: index_type.to_string(),
+            metric_type: metric_type.to_string(),
+        };
+        let doing = || format!("creating the index on {:?} of {name}", field.name);
+        // Lite 3 accepts AUTOINDEX on a sparse field and then cannot load the collection.
+        let known_refusal = self.info.kind == ServerKind::Lite && field.kind == FieldType::SparseFloatVector;
+        if !known_refusal {
+            match self.create_index(name, &field.name, index_name, "AUTOINDEX", metric_type).await {
+                Ok(()) => return Ok(made("AUTOINDEX")),
+                Err(e) if e.failure == Failure::Refused => {
+                    tracing::debug!(field = field.name, reason = e.reason, "AUTOINDEX refused");
+                }
+                Err(e) => return Err(e).map_err(Error::from).context(doing),
+            }
+        }
+        let plain = match &field.kind {
+            FieldType::BinaryVector { .. } => "BIN_FLAT",
+            FieldType::SparseFloatVector => "SPARSE_INVERTED_INDEX",
+            _ => "FLAT",
+        };
+        self.create_index(name, &field.name, index_name, plain, metric_type)
+            .await
+            .map_err(Error::from)
+            .context(doing)?;
+        Ok(made(plain))
+    }
+
+    async fn create_index(
+        &self,
+        name: &CollectionName,
+        field: &str,
+        index_name: &str,
+        index_type: &str,
+        metric_type: &str,
+    ) -> std::result::Result<(), RpcError> {
+        let pair = |key: &str, value: &str| KeyValuePair { key: key.to_string(), value: value.to_string() };
+        let request = api::CreateIndexRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            field_name: field.to_string(),
+            index_name: index_name.to_string(),
+            extra_params: vec![pair("index_type", index_type), pair("metric_type", metric_type)],
+            ..Default::default()
+        };
+        // The same index asked for twice is one index.
+        self.call::<Status>("CreateIndex", &name.database, &request, Repeat::Freely).await.map(|_| ())
+    }
+
+    /// Waits until every index of a flushed collection covers all its rows.
+    pub async fn wait_for_indexes(&self, name: &CollectionName) -> Result<()> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(50);
+        while !self.indexes_ready(name).await? {
+            if start.elapsed() > BUILD_PATIENCE {
+                let what = format!(
+                    "the indexes of {name} are not built after {} hours",
+                    BUILD_PATIENCE.as_secs() / 3600
+                );
+                return Err(Error::new(ErrorKind::Temporary, what)
+                    .hint("see the server's index nodes; all rows are in the collection"));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        Ok(())
+    }
+}

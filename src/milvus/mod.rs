@@ -1,0 +1,27 @@
+//! The only place that speaks to a Milvus server.
+//!
+//! Owns: connecting, what each RPC takes and answers, telling refusals from lost replies, and
+//! the differences between servers. Does not own: the order in which things are done (`export`,
+//! `import`), values (`columns`), or buckets (`store`).
+//!
+//! Requests are built from the messages of the official crate, but sent by a channel of our own:
+//! its client copies vectors row by row, keeps a 4 MiB message limit and hides whether the server
+//! calls an error retriable.
+
+mod call;
+mod catalog;
+mod connect;
+mod create;
+mod insert;
+mod load;
+mod query;
+mod wire_schema;
+
+pub use call::{Failure, RpcError};
+pub use catalog::Described;
+pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Tls, Token};
+pub use create::IndexMade;
+pub use insert::{InsertRequest, Mutation};
+pub use load::LoadState;
+pub use query::{Page, Scan, literal, range_filter};
+pub use wire_schema::{Refusal, read_described};

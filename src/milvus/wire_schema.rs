@@ -1,0 +1,208 @@
+//! Schemas as servers spell them: reading a description, and asking for the same collection.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::{CollectionName, DYNAMIC_COLUMN, ElementType, Field, FieldType, Schema};
+use crate::snapshot::CollectionMeta;
+use milvus::proto::milvus as api;
+use milvus::proto::schema::{CollectionSchema, DataType, FieldSchema};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Something of a collection that cannot be copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The field or attribute.
+    pub subject: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.reason)
+    }
+}
+
+/// Properties that belong to the cluster they were set on, not to the collection.
+const ENVIRONMENT_PROPERTIES: &[&str] = &[
+    "collection.replica.number",
+    "collection.resource_groups",
+    "collection.on.truncating",
+    "max_field_id",
+    "consistency_level",
+    "preserve_field_ids",
+];
+
+/// The schema in a description, or everything in it that cannot be copied.
+pub(super) fn read(described: &api::DescribeCollectionResponse) -> std::result::Result<Schema, Vec<Refusal>> {
+    let mut refusals = Vec::new();
+    let mut refuse =
+        |subject: String, reason: &str| refusals.push(Refusal { subject, reason: reason.to_string() });
+    let default = CollectionSchema::default();
+    let wire = described.schema.as_ref().unwrap_or(&default);
+    if !wire.external_source.is_empty() {
+        refuse("external collection".into(), "its rows live outside of Milvus");
+    }
+    if wire.enable_namespace {
+        refuse("namespaces".into(), "collections with namespaces are not supported");
+    }
+    for function in &wire.functions {
+        refuse(format!("function {:?}", function.name), "functions are not supported yet");
+    }
+    for field in &wire.struct_array_fields {
+        refuse(format!("field {:?}", field.name), "struct arrays are not supported yet");
+    }
+    let mut fields = Vec::new();
+    for field in wire.fields.iter().filter(|f| !is_hidden(f)) {
+        match read_field(field) {
+            Ok(field) => fields.push(field),
+            Err(reason) => refuse(format!("field {:?}", field.name), &reason),
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    Schema::new(wire.description.clone(), fields, wire.enable_dynamic_field)
+        .map_err(|e| vec![Refusal { subject: "schema".into(), reason: e.to_string() }])
+}
+
+/// The schema in an encoded description, such as a manifest keeps.
+pub fn read_described(bytes: &[u8]) -> Result<Schema> {
+    read(&decode(bytes)?).map_err(|refusals| {
+        let list: Vec<_> = refusals.iter().map(Refusal::to_string).collect();
+        Error::new(ErrorKind::Unsupported, list.join("; "))
+    })
+}
+
+fn decode(bytes: &[u8]) -> Result<api::DescribeCollectionResponse> {
+    api::DescribeCollectionResponse::decode(bytes).map_err(|e| {
+        Error::new(ErrorKind::Integrity, "the source's description of the collection cannot be decoded")
+            .because(e)
+    })
+}
+
+/// `$meta`, RowID and Timestamp: servers hide them, but not all of them always.
+fn is_hidden(field: &FieldSchema) -> bool {
+    field.is_dynamic
+        || field.name == DYNAMIC_COLUMN
+        || matches!(field.name.as_str(), "RowID" | "Timestamp" if field.field_id < 100)
+}
+
+fn read_field(wire: &FieldSchema) -> std::result::Result<Field, String> {
+    let params: BTreeMap<String, String> =
+        wire.type_params.iter().map(|kv| (kv.key.clone(), kv.value.clone())).collect();
+    if wire.nullable {
+        return Err("nullable fields are not supported yet".into());
+    }
+    if wire.element_nullable {
+        return Err("arrays with null elements are not supported yet".into());
+    }
+    if wire.is_function_output {
+        return Err("function outputs are not supported yet".into());
+    }
+    Ok(Field {
+        name: wire.name.clone(),
+        kind: read_type(wire, &params)?,
+        description: wire.description.clone(),
+        primary_key: wire.is_primary_key,
+        auto_id: wire.auto_id,
+        partition_key: wire.is_partition_key,
+        params,
+    })
+}
+
+fn read_type(
+    wire: &FieldSchema,
+    params: &BTreeMap<String, String>,
+) -> std::result::Result<FieldType, String> {
+    let number = |key: &str| -> std::result::Result<u32, String> {
+        let text = params.get(key).ok_or_else(|| format!("the server does not say its {key}"))?;
+        text.parse().map_err(|_| format!("its {key} {text:?} is not a number"))
+    };
+    let known = DataType::try_from(wire.data_type);
+    Ok(match known {
+        Ok(DataType::Bool) => FieldType::Bool,
+        Ok(DataType::Int8) => FieldType::Int8,
+        Ok(DataType::Int16) => FieldType::Int16,
+        Ok(DataType::Int32) => FieldType::Int32,
+        Ok(DataType::Int64) => FieldType::Int64,
+        Ok(DataType::Float) => FieldType::Float,
+        Ok(DataType::Double) => FieldType::Double,
+        Ok(DataType::VarChar) => FieldType::VarChar { max_length: number("max_length")? },
+        Ok(DataType::Json) => FieldType::Json,
+        Ok(DataType::Array) => FieldType::Array {
+            element: read_element(wire.element_type)?,
+            max_capacity: number("max_capacity")?,
+        },
+        Ok(DataType::FloatVector) => FieldType::FloatVector { dim: number("dim")? },
+        Ok(DataType::BinaryVector) => FieldType::BinaryVector { dim: number("dim")? },
+        Ok(DataType::Float16Vector) => FieldType::Float16Vector { dim: number("dim")? },
+        Ok(DataType::BFloat16Vector) => FieldType::BFloat16Vector { dim: number("dim")? },
+        Ok(DataType::SparseFloatVector) => FieldType::SparseFloatVector,
+        Ok(other) => return Err(format!("type {} is not supported yet", other.as_str_name())),
+        Err(_) => return Err(format!("type number {} is not known to this build", wire.data_type)),
+    })
+}
+
+fn read_element(number: i32) -> std::result::Result<ElementType, String> {
+    Ok(match DataType::try_from(number) {
+        Ok(DataType::Bool) => ElementType::Bool,
+        Ok(DataType::Int8) => ElementType::Int8,
+        Ok(DataType::Int16) => ElementType::Int16,
+        Ok(DataType::Int32) => ElementType::Int32,
+        Ok(DataType::Int64) => ElementType::Int64,
+        Ok(DataType::Float) => ElementType::Float,
+        Ok(DataType::Double) => ElementType::Double,
+        Ok(DataType::VarChar) => ElementType::VarChar,
+        Ok(other) => {
+            return Err(format!("array elements of type {} are not supported yet", other.as_str_name()));
+        }
+        Err(_) => return Err(format!("array elements of type number {number} are not known to this build")),
+    })
+}
+
+/// Asks for a collection like the described one under the name `target`. Ids and states are the
+/// server's to assign; everything else is passed on as the source said it.
+pub(super) fn create_request(
+    target: &CollectionName,
+    meta: &CollectionMeta,
+) -> Result<api::CreateCollectionRequest> {
+    let described = decode(&meta.described)?;
+    let consistency_level = described.consistency_level;
+    let source = described.schema.unwrap_or_default();
+    let fields = source.fields.iter().filter(|f| !is_hidden(f)).map(|f| FieldSchema {
+        name: f.name.clone(),
+        description: f.description.clone(),
+        data_type: f.data_type,
+        element_type: f.element_type,
+        type_params: f.type_params.clone(),
+        is_primary_key: f.is_primary_key,
+        auto_id: f.auto_id,
+        default_value: f.default_value.clone(),
+        is_partition_key: f.is_partition_key,
+        is_clustering_key: f.is_clustering_key,
+        ..Default::default()
+    });
+    let portable = |key: &str| !ENVIRONMENT_PROPERTIES.contains(&key) && !key.starts_with("cipher.");
+    let schema = CollectionSchema {
+        name: target.name.clone(),
+        description: source.description.clone(),
+        fields: fields.collect(),
+        enable_dynamic_field: source.enable_dynamic_field,
+        ..Default::default()
+    };
+    // Describing tells the number of partitions of every collection; asking for a number is only
+    // allowed with a partition key.
+    let num_partitions = if meta.schema.has_partition_key() { described.num_partitions } else { 0 };
+    Ok(api::CreateCollectionRequest {
+        db_name: target.database.clone(),
+        collection_name: target.name.clone(),
+        schema: schema.encode_to_vec(),
+        shards_num: meta.shards,
+        consistency_level,
+        properties: described.properties.into_iter().filter(|kv| portable(&kv.key)).collect(),
+        num_partitions,
+        ..Default::default()
+    })
+}

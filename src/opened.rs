@@ -1,0 +1,79 @@
+//! Opening a committed snapshot: from COMMIT.json to a manifest that can be believed.
+//!
+//! Owns: the way a reader goes, and what it refuses. Does not own: the documents (`snapshot`) or
+//! looking at parts (`verify`, `import`).
+
+use crate::digest::Sha256;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::snapshot::{Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, keys};
+use crate::store::Store;
+use bytes::Bytes;
+
+/// A snapshot whose commit and manifest were read and checked.
+pub struct Opened {
+    /// What makes it exist.
+    pub commit: Commit,
+    /// COMMIT.json as stored.
+    pub commit_bytes: Bytes,
+    /// SHA-256 of COMMIT.json: the one value that stands for all of the snapshot.
+    pub digest: Sha256,
+    /// What it holds.
+    pub manifest: Manifest,
+}
+
+/// Opens the snapshot in `store`. With `expect`, COMMIT.json must have that digest.
+pub async fn open(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
+    let commit_bytes = match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await? {
+        Some(bytes) => bytes,
+        None => return Err(not_committed(store).await?),
+    };
+    let digest = Sha256::of(&commit_bytes);
+    if let Some(expected) = expect.filter(|expected| *expected != digest) {
+        return Err(Error::new(
+            ErrorKind::Integrity,
+            format!("COMMIT.json has sha256 {digest}, expected was {expected}"),
+        )
+        .hint("this is not the snapshot that was announced: ask the exporter for the digest that `export` printed"));
+    }
+    let commit = Commit::parse(&commit_bytes)?;
+    if commit.manifest.size > MAX_MANIFEST_BYTES {
+        let what = format!(
+            "COMMIT.json announces a manifest of {} bytes, which no export writes",
+            commit.manifest.size
+        );
+        return Err(Error::new(ErrorKind::Integrity, what));
+    }
+    let manifest_bytes = store.get(keys::MANIFEST, commit.manifest.size).await?.ok_or_else(|| {
+        Error::new(ErrorKind::Integrity, "manifest.json is missing although the snapshot is committed")
+            .hint("the snapshot was altered or only partly copied; get it again from the exporter")
+    })?;
+    commit.manifest.check(&manifest_bytes)?;
+    let manifest = Manifest::parse(&manifest_bytes)?;
+    if manifest.id != commit.id || manifest.totals() != commit.totals {
+        return Err(Error::new(
+            ErrorKind::Integrity,
+            "COMMIT.json and manifest.json speak of different snapshots",
+        ));
+    }
+    for collection in &manifest.collections {
+        let meta = &collection.meta;
+        let described = crate::milvus::read_described(&meta.described)
+            .context(|| format!("manifest.json: {}", meta.name))?;
+        if described != meta.schema {
+            let what = format!("manifest.json: the two descriptions of {} contradict each other", meta.name);
+            return Err(Error::new(ErrorKind::Integrity, what));
+        }
+    }
+    Ok(Opened { commit, commit_bytes, digest, manifest })
+}
+
+async fn not_committed(store: &dyn Store) -> Result<Error> {
+    let begun = store.head(keys::PLAN).await?.is_some();
+    Ok(if begun {
+        Error::new(ErrorKind::NotFound, "the snapshot is not committed: its export has not finished")
+            .hint("run the same `export` command again; it goes on from where it stopped")
+    } else {
+        Error::new(ErrorKind::NotFound, "there is no snapshot here: COMMIT.json does not exist")
+            .hint("check the URL: it is the one that was given to `export`")
+    })
+}

@@ -1,0 +1,517 @@
+//! What commands print: one JSON document, or text for people.
+//!
+//! Owns: the form of results. The JSON documents are an interface: fields are added, never
+//! renamed or dropped, without a new `version`. Does not own: what the results are.
+//!
+//! The result goes to stdout, as JSON with `--json` and as text without; everything else
+//! (progress, warnings, errors) goes to stderr. With `--json` the text goes to stderr too.
+
+use crate::capacity::{ASSUMPTIONS, Estimate};
+use crate::error::Error;
+use crate::inspect;
+use crate::milvus::IndexMade;
+use crate::schema::{CollectionName, Schema};
+use crate::snapshot::{CollectionResult, Consistency, Index, Totals};
+use crate::{export, import, verify};
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+/// The version of the JSON documents.
+const DOCUMENT_VERSION: u32 = 1;
+
+/// A result in both forms.
+pub struct Output {
+    /// For programs.
+    pub document: Value,
+    /// For people; the last line says how it ended.
+    pub text: String,
+    /// What people should know; to stderr.
+    pub warnings: Vec<String>,
+}
+
+fn document(command: &str, status: &str, rest: Value) -> Value {
+    let mut fields = Map::new();
+    fields.insert("version".into(), DOCUMENT_VERSION.into());
+    fields.insert("command".into(), command.into());
+    fields.insert("status".into(), status.into());
+    if let Value::Object(rest) = rest {
+        fields.extend(rest);
+    }
+    Value::Object(fields)
+}
+
+/// A failed command.
+pub fn failure(command: &str, error: &Error) -> Value {
+    document(
+        command,
+        "failed",
+        json!({"error": {
+            "kind": error.kind().name(),
+            "exit_code": error.kind().exit_code(),
+            "message": error.message(),
+            "causes": error.causes(),
+            "hint": error.hint_text(),
+        }}),
+    )
+}
+
+/// Text that may go to a terminal: names come from servers and files that may be hostile, and a
+/// control character in them must not move the cursor or hide a line.
+pub fn safe(text: &str) -> String {
+    let shown = |c: char| c == '\n' || c == '\t' || !is_treacherous(c);
+    if text.chars().all(shown) {
+        return text.to_string();
+    }
+    text.chars().map(|c| if shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+/// Control characters, and those that reverse the direction of text.
+fn is_treacherous(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+// ---- export ----
+
+/// The result of an export.
+pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
+    let planned = outcome.commit.is_none();
+    let collections: Vec<_> = outcome.collections.iter().map(export_collection_json).collect();
+    let mut rest = json!({
+        "source": {"version": outcome.source},
+        "collections": collections,
+        "totals": totals_json(&outcome.totals),
+        "reused_units": outcome.reused_units,
+        "warnings": outcome.warnings,
+        "seconds": outcome.seconds,
+    });
+    rest["snapshot"] = json!({
+        "url": url,
+        "id": outcome.id,
+        "commit_sha256": outcome.commit.map(|digest| format!("sha256:{digest}")),
+    });
+    let document = document("export", if planned { "planned" } else { "successful" }, rest);
+
+    let mut text = String::new();
+    let rows: Vec<Vec<String>> = outcome
+        .collections
+        .iter()
+        .map(|c| {
+            vec![
+                c.meta.name.to_string(),
+                about(planned, HumanCount(c.rows)),
+                about(planned, HumanBytes(c.bytes)),
+                about(planned, c.parts),
+                c.consistency.map_or("-".into(), |c| consistency_name(c).to_string()),
+            ]
+        })
+        .collect();
+    table(&mut text, &["collection", "rows", "size", "parts", "consistency"], &rows);
+    let totals = totals_text(&outcome.totals);
+    if planned {
+        let _ = writeln!(
+            text,
+            "\nPlan: would export {totals} from {} to {url}; nothing was touched",
+            outcome.source
+        );
+    } else {
+        let _ = writeln!(text);
+        if outcome.reused_units > 0 {
+            let _ = writeln!(
+                text,
+                "went on from an earlier run: {} units were done already",
+                outcome.reused_units
+            );
+        }
+        if let Some(digest) = outcome.commit {
+            let _ = writeln!(text, "digest of the snapshot, to be sent by another channel: sha256:{digest}");
+        }
+        let _ = writeln!(
+            text,
+            "Successful: exported {totals} to {url}{}",
+            pace(&outcome.totals, outcome.seconds)
+        );
+    }
+    Output { document, text, warnings: outcome.warnings.clone() }
+}
+
+fn export_collection_json(collection: &export::CollectionOutcome) -> Value {
+    let partitions: Vec<_> =
+        collection.partitions.iter().map(|(name, rows)| json!({"name": name, "rows": rows})).collect();
+    json!({
+        "database": collection.meta.name.database,
+        "name": collection.meta.name.name,
+        "rows": collection.rows,
+        "bytes": collection.bytes,
+        "parts": collection.parts,
+        "partitions": partitions,
+        "consistency": collection.consistency.map(consistency_name),
+        "server_count": collection.server_count,
+        "duplicate_keys": collection.shared_keys,
+    })
+}
+
+fn consistency_name(consistency: Consistency) -> &'static str {
+    match consistency {
+        Consistency::Pinned(_) => "pinned",
+        Consistency::Checked => "checked",
+        Consistency::Unchecked => "unchecked",
+    }
+}
+
+// ---- import ----
+
+/// The result of an import.
+pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
+    let collections: Vec<_> = outcome.collections.iter().map(import_collection_json).collect();
+    let rest = json!({
+        "snapshot": {"url": url, "id": outcome.id, "commit_sha256": format!("sha256:{}", outcome.commit)},
+        "target": {"version": outcome.target},
+        "collections": collections,
+        "totals": totals_json(&outcome.totals),
+        "capacity": capacity_json(&outcome.capacity),
+        "warnings": outcome.warnings,
+        "seconds": outcome.seconds,
+    });
+    let document = document("import", if outcome.planned_only { "planned" } else { "successful" }, rest);
+
+    let mut text = String::new();
+    let rows: Vec<Vec<String>> = outcome
+        .collections
+        .iter()
+        .map(|c| {
+            let indexes: Vec<_> =
+                c.indexes.iter().map(|i| format!("{} {} {}", i.field, i.index_type, i.metric_type)).collect();
+            vec![
+                c.source.to_string(),
+                c.target.to_string(),
+                HumanCount(c.rows).to_string(),
+                c.server_count.map_or("-".into(), |count| HumanCount(count).to_string()),
+                if outcome.planned_only { "-".into() } else { indexes.join(", ") },
+            ]
+        })
+        .collect();
+    table(&mut text, &["from", "to", "rows", "on target", "indexes"], &rows);
+    let totals = totals_text(&outcome.totals);
+    let _ = writeln!(text);
+    if outcome.planned_only {
+        capacity_text(&mut text, &outcome.capacity);
+        let _ = writeln!(text, "Plan: would import {totals} into {}; nothing was touched", outcome.target);
+    } else {
+        let unloaded = outcome.collections.iter().any(|c| !c.loaded);
+        if unloaded {
+            let _ = writeln!(text, "the collections are not loaded: load them when they are needed");
+        }
+        let _ = writeln!(
+            text,
+            "Successful: imported {totals} into {}{}",
+            outcome.target,
+            pace(&outcome.totals, outcome.seconds)
+        );
+    }
+    Output { document, text, warnings: outcome.warnings.clone() }
+}
+
+fn import_collection_json(collection: &import::CollectionOutcome) -> Value {
+    json!({
+        "source": name_json(&collection.source),
+        "target": name_json(&collection.target),
+        "rows": collection.rows,
+        "bytes": collection.bytes,
+        "server_count": collection.server_count,
+        "indexes": collection.indexes.iter().map(index_made_json).collect::<Vec<_>>(),
+        "aliases": collection.aliases,
+        "loaded": collection.loaded,
+    })
+}
+
+fn index_made_json(index: &IndexMade) -> Value {
+    json!({"field": index.field, "index_type": index.index_type, "metric_type": index.metric_type})
+}
+
+fn name_json(name: &CollectionName) -> Value {
+    json!({"database": name.database, "name": name.name})
+}
+
+// ---- verify ----
+
+/// The result of a verification.
+pub fn verified(url: &str, report: &verify::Report) -> Output {
+    let good = report.problems.is_empty();
+    let problems: Vec<_> =
+        report.problems.iter().map(|p| json!({"key": p.key, "problem": p.problem})).collect();
+    let rest = json!({
+        "snapshot": {
+            "url": url,
+            "id": report.opened.commit.id,
+            "commit_sha256": format!("sha256:{}", report.opened.digest),
+        },
+        "level": report.level.name(),
+        "checked": {"objects": report.objects, "bytes": report.bytes},
+        "totals": totals_json(&report.opened.commit.totals),
+        "problems": problems,
+        "warnings": report.notes,
+        "seconds": report.seconds,
+    });
+    let document = document("verify", if good { "successful" } else { "failed" }, rest);
+
+    let mut text = String::new();
+    for problem in &report.problems {
+        let _ = writeln!(text, "{}: {}", problem.key, problem.problem);
+    }
+    let _ = writeln!(text, "digest of the snapshot: sha256:{}", report.opened.digest);
+    let looked = match report.level {
+        verify::Level::List => "names and sizes",
+        verify::Level::Head => "the bucket's checksums",
+        verify::Level::Full => "every byte",
+    };
+    let objects = format!("{} objects, {}", HumanCount(report.objects), HumanBytes(report.bytes));
+    if good {
+        let _ = writeln!(text, "Successful: {objects} are as committed (checked: {looked})");
+    } else {
+        let _ = writeln!(
+            text,
+            "Failed: {} of {objects} are not as committed (checked: {looked})",
+            report.problems.len()
+        );
+    }
+    Output { document, text, warnings: report.notes.clone() }
+}
+
+// ---- inspect ----
+
+/// What a snapshot holds.
+pub fn inspected(url: &str, report: &inspect::Report) -> Output {
+    let manifest = &report.opened.manifest;
+    let collections: Vec<_> = manifest
+        .collections
+        .iter()
+        .zip(&report.first_rows)
+        .map(|(collection, rows)| inspect_collection_json(collection, rows))
+        .collect();
+    let rest = json!({
+        "snapshot": {
+            "url": url,
+            "id": manifest.id,
+            "created": manifest.created,
+            "tool": manifest.tool,
+            "commit_sha256": format!("sha256:{}", report.opened.digest),
+        },
+        "source": {"kind": manifest.source.kind, "version": manifest.source.version},
+        "collections": collections,
+        "totals": totals_json(&report.opened.commit.totals),
+        "capacity": capacity_json(&report.capacity),
+        "bucket_limits": manifest.bucket_limits,
+        "warnings": [],
+    });
+    let document = document("inspect", "successful", rest);
+
+    let mut text = String::new();
+    let _ = writeln!(text, "snapshot   {url}");
+    let _ = writeln!(text, "digest     sha256:{}", report.opened.digest);
+    let _ = writeln!(text, "id         {}", manifest.id);
+    let _ = writeln!(text, "created    {} by {}", manifest.created, manifest.tool);
+    let _ = writeln!(text, "source     {} {}", manifest.source.kind, manifest.source.version);
+    let _ = writeln!(text, "holds      {}", totals_text(&report.opened.commit.totals));
+    for limit in &manifest.bucket_limits {
+        let _ = writeln!(text, "note       {limit}");
+    }
+    for (collection, rows) in manifest.collections.iter().zip(&report.first_rows) {
+        inspect_collection_text(&mut text, collection, rows);
+    }
+    let _ = writeln!(text);
+    capacity_text(&mut text, &report.capacity);
+    Output { document, text, warnings: Vec::new() }
+}
+
+fn inspect_collection_json(collection: &CollectionResult, rows: &[Value]) -> Value {
+    let meta = &collection.meta;
+    let partitions: Vec<_> = collection
+        .rows_by_partition()
+        .into_iter()
+        .map(|(name, rows)| json!({"name": name, "rows": rows}))
+        .collect();
+    let parts: Vec<_> = collection
+        .parts
+        .iter()
+        .map(|p| json!({"key": p.key, "size": p.size, "sha256": p.sha256, "rows": p.rows, "partition": p.partition}))
+        .collect();
+    json!({
+        "database": meta.name.database,
+        "name": meta.name.name,
+        "rows": collection.rows(),
+        "bytes": collection.bytes(),
+        "consistency": consistency_name(collection.consistency),
+        "server_count": collection.counts.server,
+        "duplicate_keys": collection.counts.shared_keys,
+        "schema": schema_json(&meta.schema),
+        "shards": meta.shards,
+        "partitions": partitions,
+        "indexes": meta.indexes.iter().map(index_json).collect::<Vec<_>>(),
+        "aliases": meta.aliases,
+        "properties": meta.properties,
+        "parts": parts,
+        "first_rows": rows,
+    })
+}
+
+fn schema_json(schema: &Schema) -> Value {
+    let fields: Vec<_> = schema
+        .fields
+        .iter()
+        .map(|f| {
+            json!({
+                "name": f.name,
+                "type": f.kind.to_string(),
+                "primary_key": f.primary_key,
+                "auto_id": f.auto_id,
+                "partition_key": f.partition_key,
+                "description": f.description,
+                "params": f.params,
+            })
+        })
+        .collect();
+    json!({"description": schema.description, "dynamic": schema.dynamic, "fields": fields})
+}
+
+fn index_json(index: &Index) -> Value {
+    json!({"field": index.field, "name": index.name, "params": index.params})
+}
+
+fn inspect_collection_text(text: &mut String, collection: &CollectionResult, rows: &[Value]) {
+    let meta = &collection.meta;
+    let _ = writeln!(
+        text,
+        "\n{}: {} rows, {} in {} parts, {}",
+        meta.name,
+        HumanCount(collection.rows()),
+        HumanBytes(collection.bytes()),
+        collection.parts.len(),
+        consistency_name(collection.consistency)
+    );
+    if !meta.schema.description.is_empty() {
+        let _ = writeln!(text, "  {}", meta.schema.description);
+    }
+    let fields: Vec<Vec<String>> = meta
+        .schema
+        .fields
+        .iter()
+        .map(|f| {
+            let mut notes = Vec::new();
+            notes.extend(f.primary_key.then(|| "primary key".to_string()));
+            notes.extend(f.auto_id.then(|| "auto-id".to_string()));
+            notes.extend(f.partition_key.then(|| "partition key".to_string()));
+            let index = meta.indexes.iter().find(|i| i.field == f.name);
+            notes.extend(index.map(|i| {
+                let of = |key: &str| i.params.get(key).map_or("", String::as_str);
+                format!("index {} {}", of("index_type"), of("metric_type")).trim_end().to_string()
+            }));
+            vec![format!("  {}", f.name), f.kind.to_string(), notes.join(", "), f.description.clone()]
+        })
+        .chain(meta.schema.dynamic.then(|| {
+            vec!["  $meta".to_string(), "JSON".to_string(), "dynamic field".to_string(), String::new()]
+        }))
+        .collect();
+    table(text, &["  field", "type", "", "description"], &fields);
+    let partitions = collection.rows_by_partition();
+    if partitions.len() > 1 {
+        let listed: Vec<_> =
+            partitions.iter().map(|(name, rows)| format!("{name} ({})", HumanCount(*rows))).collect();
+        let _ = writeln!(text, "  partitions: {}", listed.join(", "));
+    }
+    if !meta.aliases.is_empty() {
+        let _ = writeln!(text, "  aliases: {}", meta.aliases.join(", "));
+    }
+    for row in rows {
+        let _ = writeln!(text, "  {}", shortened(row));
+    }
+}
+
+/// A row on one line, with long lists cut.
+fn shortened(row: &Value) -> Value {
+    const SHOWN: usize = 4;
+    match row {
+        Value::Array(items) if items.len() > SHOWN + 1 => {
+            let mut short: Vec<_> = items[..SHOWN].iter().map(shortened).collect();
+            short.push(format!("... {} in all", items.len()).into());
+            Value::Array(short)
+        }
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(k, v)| (k.clone(), shortened(v))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+// ---- shared ----
+
+fn totals_json(totals: &Totals) -> Value {
+    json!({"collections": totals.collections, "rows": totals.rows, "parts": totals.parts, "bytes": totals.bytes})
+}
+
+fn totals_text(totals: &Totals) -> String {
+    let plural =
+        |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{} {one}s", HumanCount(n)) };
+    format!(
+        "{}, {}, {} in {}",
+        plural(totals.collections, "collection"),
+        plural(totals.rows, "row"),
+        HumanBytes(totals.bytes),
+        plural(totals.parts, "part")
+    )
+}
+
+fn pace(totals: &Totals, seconds: f64) -> String {
+    if seconds <= 0.0 {
+        return String::new();
+    }
+    format!(" in {seconds:.1} s ({}/s)", HumanBytes((totals.bytes as f64 / seconds) as u64))
+}
+
+fn about(planned: bool, value: impl std::fmt::Display) -> String {
+    if planned { format!("~{value}") } else { value.to_string() }
+}
+
+fn capacity_json(estimate: &Estimate) -> Value {
+    json!({
+        "zilliz_cus": {
+            "performance": estimate.performance_cus,
+            "capacity": estimate.capacity_cus,
+            "tiered": estimate.tiered_cus,
+        },
+        "query_node_bytes": estimate.query_node_bytes,
+        "assumptions": ASSUMPTIONS,
+    })
+}
+
+fn capacity_text(text: &mut String, estimate: &Estimate) {
+    let _ = writeln!(
+        text,
+        "capacity for all of it: Zilliz Cloud {} performance, {} capacity or {} tiered CU; self-hosted about {} of query node memory",
+        estimate.performance_cus,
+        estimate.capacity_cus,
+        estimate.tiered_cus,
+        HumanBytes(estimate.query_node_bytes)
+    );
+    for assumption in ASSUMPTIONS {
+        let _ = writeln!(text, "  assuming {assumption}");
+    }
+}
+
+/// Left-aligned columns, numbers included: names are what people look for.
+fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut line = |cells: &[&str]| {
+        let padded: Vec<_> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", padded.join("  ").trim_end());
+    };
+    line(head);
+    for row in rows {
+        line(&row.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}

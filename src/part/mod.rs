@@ -1,0 +1,12 @@
+//! Parts: record batches to Parquet bytes and back.
+//!
+//! Owns: the physical layout (encodings, compression, row groups), hashing what is written, and
+//! holding what is read to the schema, row count and key range that the manifest promises. Does
+//! not own: which rows go into which part (`export`), keys and documents (`snapshot`), or values
+//! (`columns`).
+
+mod read;
+mod write;
+
+pub use read::PartReader;
+pub use write::{FinishedPart, PartWriter};

@@ -1,0 +1,99 @@
+//! Reading one part from a file whose digest was checked.
+
+use crate::columns::{Keys, arrow_schema};
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::{Column, Key};
+use crate::snapshot::Part;
+use arrow_array::RecordBatch;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use std::fs::File;
+
+/// The rows of one part in batches, held to what the manifest says of it: exactly the columns,
+/// keys ascending within the recorded range, exactly the number of rows.
+pub struct PartReader {
+    batches: ParquetRecordBatchReader,
+    key_column: String,
+    expected_rows: u64,
+    first: Key,
+    end: Key,
+    seen_rows: u64,
+    previous: Option<Key>,
+}
+
+impl PartReader {
+    /// Opens `file`, which must be the whole part. `batch_rows` is the most rows of one batch.
+    pub fn open(
+        file: File,
+        columns: &[Column],
+        key_column: &str,
+        part: &Part,
+        batch_rows: usize,
+    ) -> Result<Self> {
+        // The schema is taken from Parquet's own types, not from what a writer noted beside them.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(damaged)?;
+        let expected = arrow_schema(columns);
+        if builder.schema().fields() != expected.fields() {
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                format!(
+                    "its columns are {:?}, the collection's are {:?}",
+                    describe(builder.schema()),
+                    describe(&expected)
+                ),
+            ));
+        }
+        let rows = builder.metadata().file_metadata().num_rows();
+        if u64::try_from(rows) != Ok(part.rows) {
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                format!("it says it has {rows} rows, the manifest says {}", part.rows),
+            ));
+        }
+        let batches = builder.with_batch_size(batch_rows).build().map_err(damaged)?;
+        Ok(PartReader {
+            batches,
+            key_column: key_column.to_string(),
+            expected_rows: part.rows,
+            first: part.first.clone(),
+            end: part.last.clone(),
+            seen_rows: 0,
+            previous: None,
+        })
+    }
+
+    /// The next batch, or `None` after the last row, when all that was promised was there.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(batch) = self.batches.next() else {
+            if self.seen_rows == self.expected_rows && self.previous.as_ref() == Some(&self.end) {
+                return Ok(None);
+            }
+            let what = format!("it has {} rows, the manifest says {}", self.seen_rows, self.expected_rows);
+            return Err(Error::new(ErrorKind::Integrity, what));
+        };
+        let batch = batch.map_err(|e| damaged(e.into()))?;
+        let keys = Keys::of(&batch, &self.key_column)?;
+        if let Some(row) = keys.first_out_of_order(self.previous.as_ref()) {
+            let what = format!("its keys do not ascend at key {}", keys.get(row));
+            return Err(Error::new(ErrorKind::Integrity, what));
+        }
+        let Some(last) = keys.last() else { return self.next_batch() };
+        if (self.previous.is_none() && keys.get(0) != self.first) || last > self.end {
+            return Err(Error::new(ErrorKind::Integrity, "its key range is not the one in the manifest"));
+        }
+        self.previous = Some(last);
+        self.seen_rows += batch.num_rows() as u64;
+        Ok(Some(batch))
+    }
+}
+
+fn describe(schema: &arrow_schema::Schema) -> Vec<String> {
+    schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect()
+}
+
+fn damaged(error: parquet::errors::ParquetError) -> Error {
+    Error::new(ErrorKind::Integrity, "it is not a readable Parquet file").because(error)
+}

@@ -1,0 +1,303 @@
+//! Which collections are meant: patterns as users write them, and names as they come out.
+//!
+//! Owns: `-c`, `--exclude` and `--rename`. Pure. Does not own: asking servers or manifests which
+//! collections there are.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::{CollectionName, DEFAULT_DATABASE};
+use std::collections::BTreeMap;
+
+/// `[database.]collection`, both with `*`, `?` and `[...]`.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    text: String,
+    database: glob::Pattern,
+    name: glob::Pattern,
+    literal: bool,
+}
+
+impl Pattern {
+    /// Parses a pattern; without a dot it is one of collections in `database`.
+    pub fn parse(text: &str, database: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            Error::new(ErrorKind::Usage, format!("{text:?} is not a collection pattern: {why}")).hint(
+                "a pattern is `collection` or `database.collection`; both may contain `*`, `?` and `[...]`",
+            )
+        };
+        let (database, name) = text.split_once('.').unwrap_or((database, text));
+        if database.is_empty() || name.is_empty() {
+            return Err(wrong("a name is empty"));
+        }
+        let glob = |text: &str| glob::Pattern::new(text).map_err(|e| wrong(e.msg));
+        Ok(Pattern {
+            text: format!("{database}.{name}"),
+            database: glob(database)?,
+            name: glob(name)?,
+            literal: !format!("{database}{name}").contains(['*', '?', '[']),
+        })
+    }
+
+    /// Whether `name` is meant.
+    pub fn matches(&self, name: &CollectionName) -> bool {
+        self.database.matches(&name.database) && self.name.matches(&name.name)
+    }
+
+    /// Whether collections of `database` can be meant.
+    pub fn matches_database(&self, database: &str) -> bool {
+        self.database.matches(database)
+    }
+
+    /// As `database.collection`.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What to take: everything that an include matches (or everything, if there are none) and no
+/// exclude does.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Patterns of what to take.
+    pub include: Vec<Pattern>,
+    /// Patterns of what to leave.
+    pub exclude: Vec<Pattern>,
+}
+
+impl Selection {
+    /// Parses `-c` and `--exclude` values.
+    pub fn parse(include: &[String], exclude: &[String], database: Option<&str>) -> Result<Self> {
+        let home = database.unwrap_or(DEFAULT_DATABASE);
+        let all =
+            |texts: &[String]| texts.iter().map(|t| Pattern::parse(t, home)).collect::<Result<Vec<_>>>();
+        let mut selection = Selection { include: all(include)?, exclude: all(exclude)? };
+        // An address that names a database means that database unless patterns say otherwise.
+        if let (true, Some(database)) = (selection.include.is_empty(), database) {
+            selection.include.push(Pattern::parse("*", database)?);
+        }
+        Ok(selection)
+    }
+
+    /// Whether collections of `database` can be meant.
+    pub fn concerns_database(&self, database: &str) -> bool {
+        self.include.is_empty() || self.include.iter().any(|p| p.matches_database(database))
+    }
+
+    /// Picks from `known`, in its order. A pattern that matches nothing is an error, since a
+    /// typing mistake must not look like success.
+    pub fn pick<'a, T>(&self, known: &'a [T], name: impl Fn(&T) -> &CollectionName) -> Result<Vec<&'a T>> {
+        for pattern in &self.include {
+            if !known.iter().any(|item| pattern.matches(name(item))) {
+                let what = if pattern.literal { "there is no collection" } else { "no collection matches" };
+                let error = Error::new(ErrorKind::NotFound, format!("{what} {}", pattern.text));
+                return Err(match nearest(&pattern.text, known.iter().map(&name)) {
+                    Some(near) => error.hint(format!("did you mean {near}?")),
+                    None => error.hint("list the collections with `--plan` and without `-c`"),
+                });
+            }
+        }
+        let wanted = |n: &CollectionName| {
+            (self.include.is_empty() || self.include.iter().any(|p| p.matches(n)))
+                && !self.exclude.iter().any(|p| p.matches(n))
+        };
+        let picked: Vec<_> = known.iter().filter(|item| wanted(name(item))).collect();
+        if picked.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "no collection is selected")
+                .hint("check `-c`, `--exclude`, the database in the address, and what the user may see"));
+        }
+        Ok(picked)
+    }
+}
+
+/// The known name that a mistyped one is probably meant to be.
+fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a CollectionName>) -> Option<String> {
+    known
+        .map(|name| (distance(text, &name.to_string()), name))
+        .filter(|(distance, name)| *distance <= 1 + name.name.len() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name.to_string())
+}
+
+/// Levenshtein distance in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// One `--rename`: a collection, or every collection of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rename {
+    One { from: CollectionName, to: CollectionName },
+    Database { from: String, to: String },
+}
+
+/// All `--rename` values.
+#[derive(Debug, Clone, Default)]
+pub struct Renames(Vec<Rename>);
+
+impl Renames {
+    /// Parses `a=b`, `db1.a=db2.b` and `db1.*=db2.*`. A target without a database stays in
+    /// `database`, or in the source's own when that is not given.
+    pub fn parse(texts: &[String], database: Option<&str>) -> Result<Self> {
+        texts.iter().map(|text| parse_rename(text, database)).collect::<Result<_>>().map(Renames)
+    }
+
+    /// Where every one of `names` goes; `home`, if given, is the database that takes those of
+    /// the default database. Two on one place, and a rename of nothing, are errors.
+    pub fn apply(&self, names: &[CollectionName], home: Option<&str>) -> Result<Vec<CollectionName>> {
+        let mut used = vec![false; self.0.len()];
+        let mut taken: BTreeMap<CollectionName, &CollectionName> = BTreeMap::new();
+        let mut targets = Vec::new();
+        for name in names {
+            let target = self.target(name, home, &mut used);
+            if let Some(first) = taken.insert(target.clone(), name) {
+                return Err(Error::new(
+                    ErrorKind::Exists,
+                    format!("{first} and {name} would both become {target}"),
+                )
+                .hint("give one of them another name with `--rename`"));
+            }
+            targets.push(target);
+        }
+        if let Some(unused) = used.iter().position(|used| !used) {
+            let from = match &self.0[unused] {
+                Rename::One { from, .. } => from.to_string(),
+                Rename::Database { from, .. } => format!("{from}.*"),
+            };
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("--rename names {from}, which is not among the collections to import"),
+            )
+            .hint("see `milvus-handoff inspect` for the names in the snapshot"));
+        }
+        Ok(targets)
+    }
+
+    /// A rename of the collection itself wins over one of its database.
+    fn target(&self, name: &CollectionName, home: Option<&str>, used: &mut [bool]) -> CollectionName {
+        for (index, rename) in self.0.iter().enumerate() {
+            if let Rename::One { from, to } = rename
+                && from == name
+            {
+                used[index] = true;
+                return to.clone();
+            }
+        }
+        for (index, rename) in self.0.iter().enumerate() {
+            if let Rename::Database { from, to } = rename
+                && *from == name.database
+            {
+                used[index] = true;
+                return CollectionName::new(to, &name.name);
+            }
+        }
+        match home {
+            Some(home) if name.database == DEFAULT_DATABASE => CollectionName::new(home, &name.name),
+            _ => name.clone(),
+        }
+    }
+}
+
+fn parse_rename(text: &str, database: Option<&str>) -> Result<Rename> {
+    let wrong = || {
+        Error::new(ErrorKind::Usage, format!("{text:?} is not a rename"))
+            .hint("a rename is `a=b`, `db1.a=db2.b` or `db1.*=db2.*`")
+    };
+    let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+    let from = from.split_once('.').unwrap_or((DEFAULT_DATABASE, from));
+    let to = to.split_once('.').unwrap_or((database.unwrap_or(from.0), to));
+    if [from.0, from.1, to.0, to.1].iter().any(|part| part.is_empty()) {
+        return Err(wrong());
+    }
+    let plain = |part: &str| !part.contains(['*', '?', '[', '=']);
+    match (from.1, to.1) {
+        ("*", "*") if plain(from.0) && plain(to.0) => {
+            Ok(Rename::Database { from: from.0.to_string(), to: to.0.to_string() })
+        }
+        _ if [from.0, from.1, to.0, to.1].into_iter().all(plain) => {
+            Ok(Rename::One { from: CollectionName::new(from.0, from.1), to: CollectionName::new(to.0, to.1) })
+        }
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(texts: &[&str]) -> Vec<CollectionName> {
+        texts.iter().map(|t| t.split_once('.').map(|(d, n)| CollectionName::new(d, n)).unwrap()).collect()
+    }
+
+    fn pick(include: &[&str], exclude: &[&str], database: Option<&str>) -> Result<Vec<String>> {
+        let strings = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
+        let known = names(&["default.docs", "default.logs", "books.docs", "books.pages"]);
+        let selection = Selection::parse(&strings(include), &strings(exclude), database)?;
+        Ok(selection.pick(&known, |n| n)?.into_iter().map(|n| n.to_string()).collect())
+    }
+
+    #[test]
+    fn patterns_pick_what_they_say() {
+        assert_eq!(pick(&[], &[], None).unwrap().len(), 4);
+        assert_eq!(pick(&["docs"], &[], None).unwrap(), ["default.docs"]);
+        assert_eq!(pick(&["*.docs"], &[], None).unwrap(), ["default.docs", "books.docs"]);
+        assert_eq!(pick(&["books.*"], &["*.pag?s"], None).unwrap(), ["books.docs"]);
+        assert_eq!(pick(&[], &[], Some("books")).unwrap(), ["books.docs", "books.pages"]);
+        assert_eq!(pick(&["pages"], &[], Some("books")).unwrap(), ["books.pages"]);
+        assert_eq!(pick(&["*.*"], &["*.*"], None).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(pick(&["a["], &[], None).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(pick(&[".a"], &[], None).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn a_pattern_of_nothing_is_an_error_with_a_guess() {
+        let error = pick(&["default.dosc"], &[], None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.hint_text(), Some("did you mean default.docs?"));
+        assert_eq!(pick(&["docs", "zzz*"], &[], None).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    fn rename(renames: &[&str], of: &[&str], home: Option<&str>) -> Result<Vec<String>> {
+        let texts: Vec<_> = renames.iter().map(|t| t.to_string()).collect();
+        let targets = Renames::parse(&texts, home)?.apply(&names(of), home)?;
+        Ok(targets.into_iter().map(|n| n.to_string()).collect())
+    }
+
+    #[test]
+    fn renames_move_collections_and_databases() {
+        assert_eq!(rename(&["a=b"], &["default.a", "db.a"], None).unwrap(), ["default.b", "db.a"]);
+        assert_eq!(rename(&["db.a=x.b"], &["default.a", "db.a"], None).unwrap(), ["default.a", "x.b"]);
+        assert_eq!(rename(&["db.a=b"], &["db.a"], None).unwrap(), ["db.b"]);
+        assert_eq!(rename(&["db.*=x.*", "db.a=y.z"], &["db.a", "db.b"], None).unwrap(), ["y.z", "x.b"]);
+        assert_eq!(rename(&[], &["default.a", "db.a"], Some("home")).unwrap(), ["home.a", "db.a"]);
+    }
+
+    #[test]
+    fn renames_that_collide_or_miss_are_errors() {
+        assert_eq!(
+            rename(&["a=b"], &["default.a", "default.b"], None).unwrap_err().kind(),
+            ErrorKind::Exists
+        );
+        assert_eq!(
+            rename(&["db.*=default.*"], &["default.a", "db.a"], None).unwrap_err().kind(),
+            ErrorKind::Exists
+        );
+        assert_eq!(rename(&["c=b"], &["default.a"], None).unwrap_err().kind(), ErrorKind::NotFound);
+        for wrong in ["a", "a=", "=b", "a*=b", "db.*=x.y", "a=b=c"] {
+            assert_eq!(
+                rename(&[wrong], &["default.a"], None).unwrap_err().kind(),
+                ErrorKind::Usage,
+                "{wrong}"
+            );
+        }
+    }
+}

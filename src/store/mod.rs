@@ -1,0 +1,169 @@
+//! Buckets: the only thing the two organizations share.
+//!
+//! Owns: putting, reading and listing objects below one snapshot prefix, in S3 or in a local
+//! folder, and turning what a bucket answers into [`crate::error::Error`]. Does not own: what the
+//! objects mean (`snapshot`), or Milvus (`milvus`).
+//!
+//! Keys are relative to the snapshot's prefix, use `/`, and never leave it: both stores refuse
+//! `..`, empty segments, absolute paths, backslashes and control characters by themselves.
+
+mod local;
+mod s3;
+mod url;
+
+pub use url::SnapshotUrl;
+
+use crate::digest::Sha256;
+use crate::error::{Error, ErrorKind, Result};
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use std::fmt::{Display, Write as _};
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+
+/// What is to be stored.
+pub enum Body {
+    /// A small object.
+    Bytes(Bytes),
+    /// A part, written to a file of [`Store::spool`]. It is consumed: moved into place or uploaded.
+    File(NamedTempFile),
+}
+
+/// How a create-only put ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The object now exists with exactly these bytes, and this call (or an earlier try of it
+    /// whose reply was lost) put it there.
+    Created,
+    /// An object was there already; it was not touched.
+    Exists,
+}
+
+/// What a bucket says of an object without sending it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes.
+    pub size: u64,
+    /// The whole-object SHA-256 that the bucket itself stored and returned, if it does so.
+    pub sha256: Option<Sha256>,
+}
+
+/// One listed object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the snapshot's prefix.
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// One snapshot's prefix in one bucket.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// A new, empty file on this machine to write a part to before it is put; for a local store,
+    /// on the same file system as the bucket. Dropping it removes it.
+    fn spool(&self) -> Result<NamedTempFile>;
+
+    /// Stores an object under a key that must not exist yet. `sha256` is the digest of the whole
+    /// body; a bucket that can check it, does.
+    async fn put_new(&self, key: &str, body: Body, sha256: Sha256) -> Result<Put>;
+
+    /// A small object as a whole, `None` if it does not exist; an object larger than `max_bytes`
+    /// is refused as an integrity error before it is read.
+    async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<Bytes>>;
+
+    /// An object as a stream of chunks, `None` if it does not exist.
+    async fn read(&self, key: &str) -> Result<Option<BoxStream<'static, Result<Bytes>>>>;
+
+    /// Size and, where the bucket returns it, digest; `None` if the object does not exist.
+    async fn head(&self, key: &str) -> Result<Option<Head>>;
+
+    /// Removes an object that no snapshot refers to; one that does not exist is fine.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Every object below the snapshot's prefix, in no order that may be relied on.
+    fn list(&self) -> BoxStream<'_, Result<Entry>>;
+}
+
+/// Opens the place that `url` names. A bucket or folder that cannot be reached is an error here
+/// or at the first use; nothing is created.
+pub async fn open(url: &SnapshotUrl) -> Result<Arc<dyn Store>> {
+    Ok(match url {
+        SnapshotUrl::File { path } => Arc::new(local::Local::open(path)?),
+        SnapshotUrl::S3 { bucket, prefix } => Arc::new(s3::S3::open(bucket, prefix).await?),
+    })
+}
+
+/// Opens a prefix in a bucket with settings that do not come from this process's environment:
+/// another bucket's credentials, or a test's endpoint and retries.
+pub fn open_s3(bucket: &str, prefix: &str, config: &SdkConfig) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(s3::S3::with_config(bucket, prefix, config)?))
+}
+
+/// What S3 allows for a whole key; every store holds to it, so that a snapshot fits any of them.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// Refuses a key that could leave the prefix or mislead who reads it. Keys come out of manifests
+/// and listings, so this holds whatever those say.
+fn check_key(key: &str) -> Result<()> {
+    let fine = key.len() <= MAX_KEY_BYTES
+        && !key.chars().any(|c| c.is_control() || c == '\\')
+        && !key.split('/').any(|segment| matches!(segment, "" | "." | ".."));
+    if fine {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Integrity,
+        format!("`{}` is not a key that a snapshot may hold", printable(key)),
+    )
+    .hint("something else writes below this prefix, or the snapshot was tampered with"))
+}
+
+/// The refusal of an object that is larger than its kind ever is.
+fn too_large(key: &str, place: impl Display, size: Option<u64>, max_bytes: u64) -> Error {
+    let size = size.map_or("more bytes".to_owned(), |size| format!("{size} bytes"));
+    let message = format!("{} in {place} has {size} where at most {max_bytes} are allowed", printable(key));
+    Error::new(ErrorKind::Integrity, message)
+        .hint("this is not what milvus-handoff wrote; do not trust this snapshot")
+}
+
+/// `text` as it may go to a terminal: control characters, and the invisible ones that reorder or
+/// hide their neighbours, are shown as escapes.
+pub(crate) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        let alone = matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}');
+        let ranges = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+        if c.is_control() || alone || ranges {
+            // Writing to a String cannot fail.
+            let _ = write!(safe, "{}", c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_inside() {
+        for key in ["COMMIT.json", "data/default/docs/_default/u1-0-abcdef.parquet", "a b/ü%2F"] {
+            check_key(key).unwrap();
+        }
+        let long = "x".repeat(1025);
+        for key in ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\\b", "a\nb", "a\u{7f}", &long] {
+            assert_eq!(check_key(key).unwrap_err().kind(), ErrorKind::Integrity, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn terminals_are_safe_from_names() {
+        assert_eq!(printable("plain ü/x"), "plain ü/x");
+        assert_eq!(printable("a\n\u{1b}[2J\u{202e}b"), "a\\u{a}\\u{1b}[2J\\u{202e}b");
+    }
+}

@@ -1,0 +1,268 @@
+//! Verify: whether a snapshot is, byte for byte, what was committed; without any cluster.
+//!
+//! Owns: comparing what is in the bucket with what the manifest records, and naming every
+//! difference. Does not own: reading commit and manifest (`opened`), or comparing with a server.
+
+use crate::blocking::blocking;
+use crate::digest::{Hasher, Sha256};
+use crate::error::{Error, ErrorKind, Result};
+use crate::opened::{self, Opened};
+use crate::progress::{Progress, Show};
+use crate::snapshot::{ObjectRef, keys, sums_document};
+use crate::store::Store;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How closely to look. Each level includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Level {
+    /// Every object is there with its size, and nothing else is.
+    List,
+    /// The bucket's own SHA-256 of every object, where it returns one.
+    Head,
+    /// Every byte is read and hashed.
+    Full,
+}
+
+impl Level {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::List => "list",
+            Level::Head => "head",
+            Level::Full => "full",
+        }
+    }
+}
+
+/// Something that is not as committed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The object.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What a verification found.
+pub struct Report {
+    /// The snapshot.
+    pub opened: Opened,
+    /// How closely was looked.
+    pub level: Level,
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Their bytes, as recorded.
+    pub bytes: u64,
+    /// Everything that is not as committed, by key.
+    pub problems: Vec<Problem>,
+    /// What could not be checked, in words.
+    pub notes: Vec<String>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Verifies the snapshot in `store`. Differences in what the manifest leads to are collected, not
+/// returned as an error; a commit or manifest that cannot be believed is an error.
+pub async fn run(
+    store: Arc<dyn Store>,
+    level: Level,
+    expect: Option<Sha256>,
+    jobs: usize,
+    show: Show,
+) -> Result<Report> {
+    // 1. The way from COMMIT.json to the manifest.
+    let opened = opened::open(store.as_ref(), expect).await?;
+    let objects = expected_objects(&opened);
+    let bytes = objects.iter().map(|o| o.size).sum();
+    let mut problems = Vec::new();
+    let mut notes = Vec::new();
+
+    // 2. What is there: nothing missing, nothing of another size, nothing else.
+    match list(store.as_ref(), &objects).await {
+        Ok(found) => problems.extend(found),
+        Err(e) if e.kind() == ErrorKind::Denied && level > Level::List => {
+            notes.push(format!("objects could not be listed, so extra ones would not be seen ({e})"));
+        }
+        Err(e) => return Err(e),
+    }
+
+    // 3. The documents that follow from the manifest.
+    problems.extend(sums(store.as_ref(), &opened).await?);
+
+    // 4. Contents: by the bucket's digests, or by reading everything.
+    let progress = Progress::new("verify", None);
+    if level > Level::List {
+        let unlisted: Vec<_> =
+            objects.iter().filter(|o| !problems.iter().any(|p| p.key == o.key)).cloned().collect();
+        let contents = contents(store, unlisted, level, jobs, &progress);
+        let (found, unproven) = progress.show(show, contents).await?;
+        problems.extend(found);
+        if unproven > 0 {
+            notes.push(format!(
+                "the bucket returns no SHA-256 for {unproven} objects, so only their size was compared; `--level full` reads them"
+            ));
+        }
+    }
+    problems.sort();
+    Ok(Report {
+        level,
+        objects: objects.len() as u64 + 1,
+        bytes,
+        problems,
+        notes,
+        seconds: progress.elapsed().as_secs_f64(),
+        opened,
+    })
+}
+
+/// All objects that the commit leads to, COMMIT.json itself excepted.
+fn expected_objects(opened: &Opened) -> Vec<ObjectRef> {
+    let mut objects = vec![opened.commit.manifest.clone(), opened.commit.sums.clone()];
+    objects.extend(opened.manifest.bookkeeping.iter().cloned());
+    objects.extend(opened.manifest.parts().map(|p| ObjectRef {
+        key: p.key.clone(),
+        size: p.size,
+        sha256: p.sha256,
+    }));
+    objects
+}
+
+fn problem(key: &str, problem: impl Into<String>) -> Problem {
+    Problem { key: key.to_string(), problem: problem.into() }
+}
+
+fn size_problem(object: &ObjectRef, found: u64) -> Option<Problem> {
+    (found != object.size)
+        .then(|| problem(&object.key, format!("it has {found} bytes, committed were {}", object.size)))
+}
+
+async fn list(store: &dyn Store, objects: &[ObjectRef]) -> Result<Vec<Problem>> {
+    let mut missing: HashMap<&str, &ObjectRef> = objects.iter().map(|o| (o.key.as_str(), o)).collect();
+    let mut problems = Vec::new();
+    let mut listed = store.list();
+    while let Some(entry) = listed.try_next().await? {
+        match missing.remove(entry.key.as_str()) {
+            Some(object) => problems.extend(size_problem(object, entry.size)),
+            None if [keys::COMMIT, keys::SIGNATURE].contains(&entry.key.as_str()) => {}
+            None => problems.push(problem(&entry.key, "it is not part of the snapshot")),
+        }
+    }
+    problems.extend(missing.into_keys().map(|key| problem(key, "it is missing")));
+    Ok(problems)
+}
+
+/// SHA256SUMS must be what the manifest says, since people check with it instead of with us.
+async fn sums(store: &dyn Store, opened: &Opened) -> Result<Option<Problem>> {
+    let due = sums_document(&opened.commit.manifest, &opened.manifest);
+    if ObjectRef::to(keys::SUMS, &due) != opened.commit.sums {
+        return Ok(Some(problem(keys::SUMS, "COMMIT.json and manifest.json disagree about it")));
+    }
+    let found = match store.get(keys::SUMS, due.len() as u64).await {
+        Ok(found) => found,
+        Err(e) if e.kind() == ErrorKind::Integrity => None,
+        Err(e) => return Err(e),
+    };
+    Ok(match found {
+        Some(found) if found == due => None,
+        Some(_) => Some(problem(keys::SUMS, "it does not say what the manifest says")),
+        // Listing names it, or a size problem does.
+        None => None,
+    })
+}
+
+/// Looks at every object; gives the problems and the number of objects whose content the bucket
+/// could not vouch for.
+async fn contents(
+    store: Arc<dyn Store>,
+    objects: Vec<ObjectRef>,
+    level: Level,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<(Vec<Problem>, u64)> {
+    let look = |object: ObjectRef| {
+        let store = store.clone();
+        async move {
+            let content = match level {
+                Level::Full => content_by_reading(store, &object, progress).await?,
+                Level::List | Level::Head => content_by_head(store.as_ref(), &object).await?,
+            };
+            Ok::<_, Error>((object, content))
+        }
+    };
+    // Heads are all waiting, so many at once; reading is work.
+    let at_once = if level == Level::Full { jobs } else { 32 };
+    let mut looked = stream::iter(objects).map(look).buffer_unordered(at_once);
+    let (mut problems, mut unproven) = (Vec::new(), 0);
+    while let Some((_, content)) = looked.try_next().await? {
+        match content {
+            Content::Proven => {}
+            Content::SizeOnly => unproven += 1,
+            Content::Wrong(problem) => problems.push(problem),
+        }
+    }
+    Ok((problems, unproven))
+}
+
+/// What is known of an object's content.
+pub enum Content {
+    /// Its SHA-256 is the one recorded.
+    Proven,
+    /// Its size is the one recorded, and the bucket returns no digest.
+    SizeOnly,
+    /// It is not what was committed.
+    Wrong(Problem),
+}
+
+/// Asks the bucket for size and digest.
+pub async fn content_by_head(store: &dyn Store, object: &ObjectRef) -> Result<Content> {
+    let Some(head) = store.head(&object.key).await? else {
+        return Ok(Content::Wrong(problem(&object.key, "it is missing")));
+    };
+    if let Some(wrong) = size_problem(object, head.size) {
+        return Ok(Content::Wrong(wrong));
+    }
+    Ok(match head.sha256 {
+        None => Content::SizeOnly,
+        Some(found) if found == object.sha256 => Content::Proven,
+        Some(found) => Content::Wrong(digest_problem(object, found)),
+    })
+}
+
+/// Reads and hashes the object.
+pub async fn content_by_reading(
+    store: Arc<dyn Store>,
+    object: &ObjectRef,
+    progress: &Progress,
+) -> Result<Content> {
+    let Some(mut chunks) = store.read(&object.key).await? else {
+        return Ok(Content::Wrong(problem(&object.key, "it is missing")));
+    };
+    let mut hasher = Hasher::default();
+    let mut size = 0;
+    while let Some(chunk) = chunks.try_next().await? {
+        size += chunk.len() as u64;
+        if size > object.size {
+            return Ok(Content::Wrong(problem(
+                &object.key,
+                format!("it has more than the committed {} bytes", object.size),
+            )));
+        }
+        progress.add(0, chunk.len() as u64);
+        hasher = blocking(move || {
+            hasher.update(&chunk);
+            Ok(hasher)
+        })
+        .await?;
+    }
+    if let Some(wrong) = size_problem(object, size) {
+        return Ok(Content::Wrong(wrong));
+    }
+    let found = hasher.finish();
+    Ok(if found == object.sha256 { Content::Proven } else { Content::Wrong(digest_problem(object, found)) })
+}
+
+fn digest_problem(object: &ObjectRef, found: Sha256) -> Problem {
+    problem(&object.key, format!("its sha256 is {found}, committed was {}", object.sha256))
+}

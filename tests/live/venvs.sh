@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs the real servers and the independent clients that `make test` and `make demo` run.
+#
+#   tests/live/venvs.sh          everything the live tests need
+#   tests/live/venvs.sh demo     only what the demo needs
+#
+# Each environment lies under .venvs/ in the project root and carries a stamp with the hash of what was
+# asked for. The stamp is written last: an interrupted run leaves none, and the next run starts that
+# environment over. What is there and right is left alone, so calling this on every build costs nothing.
+# PYTHON chooses the interpreter (3.10 or newer; default python3).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+venvs=$root/.venvs
+python=${PYTHON:-python3}
+
+# What goes into which environment. Only names and versions: where packages come from is pip's own business.
+requirements() {
+  case $1 in
+    # Milvus 2.3.5, the full standalone server with its own etcd. Only the server: every client is in `check`.
+    milvus235) echo "milvus==2.3.5" ;;
+    # Milvus Lite 2.5.1: the C++ core in a process of its own.
+    lite251) echo "milvus-lite==2.5.1 tqdm==4.70.1" ;;
+    # Milvus Lite 3.2.2: the Python engine, and the client with which the demo compares.
+    lite322) echo "milvus-lite==3.2.2 pymilvus==3.0.2" ;;
+    # The independent clients, the S3 server, and pytest.
+    check) echo "pymilvus==3.0.2 pyarrow==26.0.1 duckdb==2.0.0 pytest==9.2.0 pytest-timeout==2.4.0" \
+      "pytest-xdist==3.8.0 moto[server,s3]==5.2.5 boto3==1.44.5 numpy" ;;
+  esac
+}
+
+say() { printf '%s\n' "venvs: $*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# The wheel carries the server's files compressed and unpacks them into every data folder (13 s, 250 MB).
+# Unpack them once, beside the environment, and let all servers run from there.
+unpack_milvus235() {
+  "$venvs/milvus235/bin/python" - "$venvs/milvus235/server" <<'PY'
+import lzma, pathlib, sys, milvus
+source = pathlib.Path(milvus.__file__).parent / "data" / "bin"
+target = pathlib.Path(sys.argv[1])
+target.mkdir(exist_ok=True)
+for packed in sorted(source.glob("*.lzma")):
+    file = target / packed.name[: -len(".lzma")]
+    file.write_bytes(lzma.decompress(packed.read_bytes()))
+    file.chmod(0o755)
+assert (target / "milvus").exists(), "the wheel holds no file called milvus.lzma"
+PY
+}
+
+install() {
+  local name=$1 dir=$venvs/$1 wanted want
+  wanted=$(requirements "$name")
+  want=$("$python" -c 'import hashlib,sys; print(hashlib.sha256(repr((sys.version_info[:2], sys.argv[1:])).encode()).hexdigest())' "$name" "$wanted" "$dir" 2)
+  if [[ -f $dir/stamp && $(<"$dir/stamp") == "$want" && -x $dir/bin/python ]]; then return; fi
+
+  say "$name: installing $wanted"
+  local log=$venvs/$name.log
+  rm -rf "$dir"
+  if ! {
+    "$python" -m venv "$dir" &&
+      # word splitting wanted: the list is ours and holds no spaces inside a name
+      # shellcheck disable=SC2086
+      "$dir/bin/python" -m pip install --disable-pip-version-check --no-input --prefer-binary $wanted &&
+      { [[ $name != milvus235 ]] || unpack_milvus235; }
+  } >"$log" 2>&1; then
+    say "$name: failed; the end of $log:"
+    tail -n 20 "$log" >&2
+    return 1
+  fi
+  printf '%s' "$want" >"$dir/stamp.new"
+  mv "$dir/stamp.new" "$dir/stamp"
+  say "$name: ready"
+}
+
+case ${1:-all} in
+  all) names=(milvus235 lite251 lite322 check) ;;
+  demo) names=(lite322) ;;
+  *) die "unknown argument '$1' (nothing, or demo)" ;;
+esac
+
+command -v "$python" >/dev/null || die "no $python; install Python 3.10 or newer, with its venv module"
+"$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' ||
+  die "$python is older than 3.10 or lacks the venv module (Debian and Ubuntu: apt install python3-venv)"
+mkdir -p "$venvs"
+
+# Two builds at once must not install into the same folder. The lock goes when this process ends, however it ends.
+if command -v flock >/dev/null; then
+  exec 9>"$venvs/lock"
+  flock 9
+fi
+
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true' INT TERM
+for name in "${names[@]}"; do
+  install "$name" &
+  pids+=($!)
+done
+status=0
+for pid in "${pids[@]}"; do wait "$pid" || status=1; done
+exit $status
