@@ -122,6 +122,10 @@ pub struct ExportArgs {
     #[arg(long)]
     pub allow_writes: bool,
 
+    /// Most rows to ask the server for at once; sizes adapt below that by themselves.
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub page_rows: u32,
+
     /// Size at which a Parquet file ends.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     pub part_size: u64,
@@ -263,6 +267,7 @@ impl ExportArgs {
             load_source: self.load_source,
             allow_writes: self.allow_writes,
             part_size: self.part_size,
+            page_rows: self.page_rows,
             show,
         };
         Ok((snapshot, options))

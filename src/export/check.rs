@@ -6,12 +6,12 @@
 //! one, since servers count such rows and hand out only the newest.
 
 use super::pages::{Reader, key_column};
-use super::source_changed;
 use super::unit::scan;
+use super::{Options, source_changed, view};
 use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::{Client, literal, range_filter};
+use crate::milvus::Client;
 use crate::schema::Key;
 use crate::snapshot::{CollectionMeta, CollectionResult, Consistency, Counts, Plan, Receipt, Unit};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -21,7 +21,7 @@ pub async fn all(
     source: &Client,
     plan: &Plan,
     receipts: &[Receipt],
-    jobs: usize,
+    options: &Options,
 ) -> Result<Vec<CollectionResult>> {
     let units: Vec<_> = plan.units.iter().zip(receipts).collect();
     let rescanned = stream::iter(&units)
@@ -31,17 +31,17 @@ pub async fn all(
                 if plan.request.allow_writes || meta.pin.is_some() {
                     return Ok(());
                 }
-                same_keys(source, meta, unit, receipt).await
+                same_keys(source, meta, unit, receipt, options.page_rows).await
             };
             async move { check.await.context(|| format!("check of {}", meta.name)) }
         })
-        .buffer_unordered(jobs);
+        .buffer_unordered(options.jobs);
     rescanned.try_collect::<()>().await?;
 
     let mut results = Vec::new();
     for (index, meta) in plan.collections.iter().enumerate() {
         let own: Vec<_> = units.iter().filter(|(unit, _)| unit.collection == index).copied().collect();
-        let result = collection(source, plan, meta, &own).await;
+        let result = collection(source, plan, meta, &own, options.page_rows).await;
         results.push(result.context(|| format!("check of {}", meta.name))?);
     }
     Ok(results)
@@ -52,15 +52,17 @@ async fn collection(
     plan: &Plan,
     meta: &CollectionMeta,
     units: &[(&Unit, &Receipt)],
+    page_rows: u32,
 ) -> Result<CollectionResult> {
     same_collection(source, meta).await?;
     let rows: u64 = units.iter().map(|(_, receipt)| receipt.rows).sum();
-    let server = source.count(&meta.name, None, "", meta.pin).await.map_err(Error::from)?;
+    let view = view(source, meta).await?;
+    let server = source.count(&meta.name, None, "", view).await.map_err(Error::from)?;
     let (consistency, shared_keys) = if plan.request.allow_writes && meta.pin.is_none() {
         (Consistency::Unchecked, 0)
     } else {
         let consistency = meta.pin.map_or(Consistency::Checked, Consistency::Pinned);
-        (consistency, explain_surplus(source, meta, units, rows, server).await?)
+        (consistency, explain_surplus(source, meta, units, rows, server, page_rows).await?)
     };
     Ok(CollectionResult {
         meta: meta.clone(),
@@ -88,10 +90,16 @@ async fn same_collection(source: &Client, meta: &CollectionMeta) -> Result<()> {
 }
 
 /// Scans a unit's keys again.
-async fn same_keys(source: &Client, meta: &CollectionMeta, unit: &Unit, receipt: &Receipt) -> Result<()> {
+async fn same_keys(
+    source: &Client,
+    meta: &CollectionMeta,
+    unit: &Unit,
+    receipt: &Receipt,
+    page_rows: u32,
+) -> Result<()> {
     let column = key_column(&meta.schema);
-    let scan = scan(meta, unit, vec![column.name.clone()]);
-    let mut reader = Reader::new(source.clone(), scan, vec![column.clone()], unit.after.clone());
+    let scan = scan(meta, unit, vec![column.name.clone()], view(source, meta).await?);
+    let mut reader = Reader::new(source.clone(), scan, vec![column.clone()], unit.after.clone(), page_rows);
     let mut digest = Hasher::default();
     let mut rows: u64 = 0;
     while let Some((batch, _)) = reader.next().await? {
@@ -118,6 +126,7 @@ async fn explain_surplus(
     units: &[(&Unit, &Receipt)],
     rows: u64,
     server: u64,
+    page_rows: u32,
 ) -> Result<u64> {
     if server == rows {
         return Ok(0);
@@ -128,7 +137,7 @@ async fn explain_surplus(
     let mut explained = 0;
     let mut examples = Vec::new();
     for (unit, _) in units {
-        explained += shared_in_unit(source, meta, unit, &mut examples).await?;
+        explained += shared_in_unit(source, meta, unit, page_rows, &mut examples).await?;
     }
     if explained == server - rows {
         tracing::warn!(
@@ -158,33 +167,35 @@ async fn shared_in_unit(
     source: &Client,
     meta: &CollectionMeta,
     unit: &Unit,
+    page_rows: u32,
     examples: &mut Vec<String>,
 ) -> Result<u64> {
+    let view = view(source, meta).await?;
     let count = |filter: String| async move {
-        source.count(&meta.name, unit.partition.as_deref(), &filter, meta.pin).await.map_err(Error::from)
+        source.count(&meta.name, unit.partition.as_deref(), &filter, view).await.map_err(Error::from)
     };
     let column = key_column(&meta.schema);
     let mut reader = Reader::new(
         source.clone(),
-        scan(meta, unit, vec![column.name.clone()]),
+        scan(meta, unit, vec![column.name.clone()], view),
         vec![column.clone()],
         unit.after.clone(),
+        page_rows,
     );
     let mut after = unit.after.clone();
     let mut shared = 0;
     while let Some((batch, _)) = reader.next().await? {
         let keys = Keys::of(&batch, &column.name)?;
         let last = keys.last();
-        let counted = count(range_filter(&column.name, after.as_ref(), last.as_ref())).await?;
+        let counted = count(source.range_filter(&column.name, after.as_ref(), last.as_ref())).await?;
         if counted > keys.len() as u64 {
             let listed: Vec<Key> = (0..keys.len()).map(|row| keys.get(row)).collect();
             for some in listed.chunks(KEYS_PER_COUNT) {
-                let texts: Vec<_> = some.iter().map(literal).collect();
-                let with_these = count(format!("{} in [{}]", column.name, texts.join(", "))).await?;
+                let with_these = count(source.list_filter(&column.name, some)).await?;
                 let surplus = with_these.saturating_sub(some.len() as u64);
                 shared += surplus;
                 if surplus > 0 && examples.len() < MAX_EXAMPLES {
-                    examples.extend(find_shared(&count, &column.name, some).await?);
+                    examples.extend(find_shared(source, &count, &column.name, some).await?);
                 }
             }
         }
@@ -201,6 +212,7 @@ const MAX_EXAMPLES: usize = 5;
 
 /// One key of `keys` that has more than one row, by halving.
 async fn find_shared<F: Future<Output = Result<u64>>>(
+    source: &Client,
     count: &impl Fn(String) -> F,
     column: &str,
     keys: &[Key],
@@ -208,8 +220,7 @@ async fn find_shared<F: Future<Output = Result<u64>>>(
     let mut some = keys;
     while some.len() > 1 {
         let (left, right) = some.split_at(some.len() / 2);
-        let texts: Vec<_> = left.iter().map(literal).collect();
-        let rows = count(format!("{column} in [{}]", texts.join(", "))).await?;
+        let rows = count(source.list_filter(column, left)).await?;
         some = if rows > left.len() as u64 { left } else { right };
     }
     Ok(some.first().map(Key::to_string))

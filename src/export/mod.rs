@@ -19,7 +19,7 @@ mod units;
 
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::{Client, Endpoint};
+use crate::milvus::{Client, Endpoint, View};
 use crate::progress::{Progress, Show};
 use crate::select::Selection;
 use crate::snapshot::{CollectionMeta, Consistency, Plan, Request, SourceInfo, Totals};
@@ -44,6 +44,8 @@ pub struct Options {
     pub allow_writes: bool,
     /// Bytes of Parquet after which a part ends.
     pub part_size: u64,
+    /// Most rows to ask the server for at once.
+    pub page_rows: u32,
     /// Whether to show progress.
     pub show: Show,
 }
@@ -146,11 +148,11 @@ async fn export_loaded(
 
     // 7. Export every unit that has no receipt yet.
     let progress = Progress::new("export", Some(units.rows));
-    let work = unit::export_all(source, &begun, store.clone(), options.jobs, &progress);
+    let work = unit::export_all(source, &begun, store.clone(), options, &progress);
     let receipts = progress.show(options.show, work).await?;
 
     // 8. Prove that nothing is missing; 9. manifest, sums, commit.
-    let results = check::all(source, &begun.plan, &receipts, options.jobs).await?;
+    let results = check::all(source, &begun.plan, &receipts, options).await?;
     let committed = finish::commit(&begun, &receipts, results, store.as_ref()).await?;
 
     let mut warnings = begun.bucket_limits.clone();
@@ -230,4 +232,12 @@ fn source_changed(what: String) -> Error {
     Error::new(ErrorKind::SourceChanged, what).hint(
         "pause writes to the source and run the export again under another name, or accept an unproven copy with `--allow-writes`",
     )
+}
+
+/// A view of a collection: at its pin, or of now.
+async fn view(source: &Client, meta: &CollectionMeta) -> Result<View> {
+    match meta.pin {
+        Some(timestamp) => Ok(View::Pinned(timestamp)),
+        None => source.view_of_now().await,
+    }
 }

@@ -23,8 +23,8 @@ struct PageRows {
 }
 
 impl PageRows {
-    fn first(columns: &[Column]) -> Self {
-        let mut page = PageRows { rows: 0, ceiling: MAX_PAGE_ROWS };
+    fn first(columns: &[Column], ceiling: u32) -> Self {
+        let mut page = PageRows { rows: 0, ceiling };
         page.aim(columns::typical_row_bytes(columns));
         page
     }
@@ -59,9 +59,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of `scan` from behind `after`. `columns` are those of `scan.fields`.
-    pub fn new(client: Client, scan: Scan, columns: Vec<Column>, after: Option<Key>) -> Self {
-        let page = PageRows::first(&columns);
+    /// A reader of `scan` from behind `after`. `columns` are those of `scan.fields`;
+    /// no page has more than `page_rows` rows.
+    pub fn new(client: Client, scan: Scan, columns: Vec<Column>, after: Option<Key>, page_rows: u32) -> Self {
+        let page = PageRows::first(&columns, page_rows.min(MAX_PAGE_ROWS));
         Reader { client, scan, columns, page, last: after }
     }
 
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn pages_follow_the_size_of_rows_and_what_the_server_bears() {
         let vector = Column { name: "v".into(), kind: FieldType::FloatVector { dim: 1024 }, dynamic: false };
-        let mut page = PageRows::first(&[vector]);
+        let mut page = PageRows::first(&[vector], MAX_PAGE_ROWS);
         assert_eq!(page.rows, 3_072);
         page.seen(3_072, 3_072 * 100);
         assert_eq!(page.rows, 12_288, "grows at most fourfold at once");

@@ -2,12 +2,12 @@
 
 use super::begin::Begun;
 use super::pages::Reader;
-use super::source_changed;
+use super::{Options, source_changed, view};
 use crate::blocking::blocking;
 use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::{Client, Scan};
+use crate::milvus::{Client, Scan, View};
 use crate::part::{FinishedPart, PartWriter};
 use crate::progress::Progress;
 use crate::snapshot::{CollectionMeta, Part, Receipt, Unit, keys};
@@ -21,13 +21,13 @@ use tokio::sync::mpsc;
 /// asked for while this one is encoded, and no more is held.
 const BATCHES_IN_FLIGHT: usize = 1;
 
-/// Exports every unit that has no receipt yet, `jobs` at a time; gives all receipts in the order
+/// Exports every unit that has no receipt yet, `options.jobs` at a time; gives all receipts in the order
 /// of the plan.
 pub async fn export_all(
     source: &Client,
     begun: &Begun,
     store: Arc<dyn Store>,
-    jobs: usize,
+    options: &Options,
     progress: &Progress,
 ) -> Result<Vec<Receipt>> {
     for receipt in begun.done.values() {
@@ -37,10 +37,10 @@ pub async fn export_all(
     let fresh: Vec<Receipt> = stream::iter(todo)
         .map(|unit| {
             let meta = &begun.plan.collections[unit.collection];
-            let work = export(source, begun, meta, unit, store.clone(), progress);
+            let work = export(source, begun, meta, unit, store.clone(), options, progress);
             async move { work.await.context(|| format!("export of {}", meta.name)) }
         })
-        .buffer_unordered(jobs)
+        .buffer_unordered(options.jobs)
         .try_collect()
         .await?;
     let mut receipts = begun.done.clone();
@@ -50,7 +50,7 @@ pub async fn export_all(
 }
 
 /// The scan of a unit's rows, for the given fields.
-pub fn scan(meta: &CollectionMeta, unit: &Unit, fields: Vec<String>) -> Scan {
+pub fn scan(meta: &CollectionMeta, unit: &Unit, fields: Vec<String>, view: View) -> Scan {
     Scan {
         collection: meta.name.clone(),
         collection_id: meta.collection_id,
@@ -58,7 +58,7 @@ pub fn scan(meta: &CollectionMeta, unit: &Unit, fields: Vec<String>) -> Scan {
         key_field: meta.schema.primary_key().name.clone(),
         up_to: unit.up_to.clone(),
         fields,
-        pin: meta.pin,
+        view,
     }
 }
 
@@ -68,12 +68,19 @@ async fn export(
     meta: &CollectionMeta,
     unit: &Unit,
     store: Arc<dyn Store>,
+    options: &Options,
     progress: &Progress,
 ) -> Result<Receipt> {
     let columns = meta.schema.columns();
     let fields = columns.iter().map(|c| c.name.clone()).collect();
-    let mut reader =
-        Reader::new(source.clone(), scan(meta, unit, fields), columns.clone(), unit.after.clone());
+    let view = view(source, meta).await?;
+    let mut reader = Reader::new(
+        source.clone(),
+        scan(meta, unit, fields, view),
+        columns.clone(),
+        unit.after.clone(),
+        options.page_rows,
+    );
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(BATCHES_IN_FLIGHT);
 
     let key_field = &meta.schema.primary_key().name;

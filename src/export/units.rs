@@ -3,8 +3,9 @@
 //! By partition first (rows do not carry theirs), unless rows are placed by a partition key; then
 //! by ranges of integer keys with about the same number of rows, found with filtered counts.
 
+use super::view;
 use crate::error::{Context, Error, Result};
-use crate::milvus::{Client, Scan, range_filter};
+use crate::milvus::{Client, Scan, View};
 use crate::schema::{FieldType, Key};
 use crate::snapshot::{CollectionMeta, Unit, keys};
 
@@ -26,11 +27,12 @@ pub struct Units {
 pub async fn cut(source: &Client, collections: &[CollectionMeta], jobs: usize) -> Result<Units> {
     let mut cut = Units { units: Vec::new(), rows: 0 };
     for (index, meta) in collections.iter().enumerate() {
+        let view = view(source, meta).await?;
         let by_partition = !meta.schema.has_partition_key() && !meta.partitions.is_empty();
         let partitions: Vec<Option<String>> =
             if by_partition { meta.partitions.iter().cloned().map(Some).collect() } else { vec![None] };
         for partition in partitions {
-            let range = Range { source, meta, partition: partition.as_deref() };
+            let range = Range { source, meta, partition: partition.as_deref(), view };
             let rows = range.count(None, None).await.context(|| format!("counting {}", meta.name))?;
             cut.rows += rows;
             let pieces = (rows / SPLIT_ROWS).clamp(1, 2 * jobs as u64);
@@ -55,13 +57,15 @@ struct Range<'a> {
     source: &'a Client,
     meta: &'a CollectionMeta,
     partition: Option<&'a str>,
+    view: View,
 }
 
 impl Range<'_> {
     async fn count(&self, after: Option<i64>, up_to: Option<i64>) -> Result<u64> {
         let (after, up_to) = (after.map(Key::Int), up_to.map(Key::Int));
-        let filter = range_filter(&self.meta.schema.primary_key().name, after.as_ref(), up_to.as_ref());
-        self.source.count(&self.meta.name, self.partition, &filter, self.meta.pin).await.map_err(Error::from)
+        let filter =
+            self.source.range_filter(&self.meta.schema.primary_key().name, after.as_ref(), up_to.as_ref());
+        self.source.count(&self.meta.name, self.partition, &filter, self.view).await.map_err(Error::from)
     }
 
     /// Ascending keys that cut the rows into about `pieces` equal ranges. They need not be keys
@@ -111,7 +115,7 @@ impl Range<'_> {
             key_field: key_field.clone(),
             up_to: None,
             fields: vec![key_field],
-            pin: self.meta.pin,
+            view: self.view,
         };
         let page = self.source.page(&scan, None, 1).await.map_err(Error::from)?;
         Ok(

@@ -2,7 +2,7 @@
 
 use super::plan::Job;
 use crate::error::{Error, ErrorKind, Result};
-use crate::milvus::Client;
+use crate::milvus::{Client, View};
 use crate::progress::Progress;
 use crate::snapshot::ObjectRef;
 use crate::store::Store;
@@ -65,7 +65,7 @@ pub async fn count(target: &Client, job: &Job<'_>, keep_loaded: bool, inexact: b
         return Ok(statistics);
     }
     target.load(&job.target).await?;
-    let counted = target.count(&job.target, None, "", None).await;
+    let counted = target.count(&job.target, None, "", View::Latest).await;
     if !keep_loaded {
         target.release(&job.target).await?;
     }

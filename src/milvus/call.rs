@@ -219,6 +219,7 @@ replies!(
     MutationResult,
     ListAliasesResponse,
     DescribeAliasResponse,
+    AllocTimestampResponse,
 );
 
 /// Whether an RPC may be repeated after it failed without a definite answer.

@@ -2,12 +2,13 @@
 
 use super::call::{Failure, Repeat, RpcError};
 use super::connect::Client;
+use super::query::View;
 use super::wire_schema::{self, Refusal};
 use crate::columns::decode_counts;
 use crate::error::{Context, Result};
 use crate::schema::{CollectionName, DEFAULT_DATABASE, Schema};
 use crate::snapshot::Index;
-use milvus::proto::common::{ConsistencyLevel, IndexState};
+use milvus::proto::common::IndexState;
 use milvus::proto::milvus as api;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -187,7 +188,7 @@ impl Client {
         name: &CollectionName,
         partition: Option<&str>,
         filter: &str,
-        pin: Option<u64>,
+        view: View,
     ) -> std::result::Result<u64, RpcError> {
         let request = api::QueryRequest {
             db_name: name.database.clone(),
@@ -195,8 +196,8 @@ impl Client {
             expr: filter.to_string(),
             output_fields: vec!["count(*)".to_string()],
             partition_names: partition.map(str::to_string).into_iter().collect(),
-            guarantee_timestamp: pin.unwrap_or(0),
-            consistency_level: ConsistencyLevel::Strong as i32,
+            guarantee_timestamp: view.timestamp(),
+            consistency_level: view.consistency_level() as i32,
             skip_rls: true,
             ..Default::default()
         };

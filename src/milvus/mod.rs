@@ -23,5 +23,5 @@ pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Tls, Token};
 pub use create::IndexMade;
 pub use insert::{InsertRequest, Mutation};
 pub use load::LoadState;
-pub use query::{Page, Scan, literal, range_filter};
+pub use query::{Page, Scan, View};
 pub use wire_schema::{Refusal, read_described};

@@ -1,7 +1,7 @@
 //! Reading rows: keyset pages in key order, each after the last key of the one before.
 
 use super::call::{Failure, Repeat, RpcError};
-use super::connect::Client;
+use super::connect::{Client, ServerKind};
 use crate::error::Result;
 use crate::schema::{CollectionName, Key};
 use milvus::proto::common::{ConsistencyLevel, KeyValuePair};
@@ -23,8 +23,36 @@ pub struct Scan {
     pub up_to: Option<Key>,
     /// Every field by name; `*` silently drops fields on some versions.
     pub fields: Vec<String>,
-    /// The server timestamp to read at, where the server can pin.
-    pub pin: Option<u64>,
+    /// As of when.
+    pub view: View,
+}
+
+/// As of when rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// All that is acknowledged when the request comes in. Servers that collect their writes in
+    /// ticks wait for the next one, some 200 ms, at every request.
+    Latest,
+    /// At least all that was acknowledged at a server timestamp: waits at most once.
+    Since(u64),
+    /// Exactly as of a server timestamp, on servers that can pin.
+    Pinned(u64),
+}
+
+impl View {
+    pub(super) fn timestamp(self) -> u64 {
+        match self {
+            View::Latest => 0,
+            View::Since(timestamp) | View::Pinned(timestamp) => timestamp,
+        }
+    }
+
+    pub(super) fn consistency_level(self) -> ConsistencyLevel {
+        match self {
+            View::Latest => ConsistencyLevel::Strong,
+            View::Since(_) | View::Pinned(_) => ConsistencyLevel::Customized,
+        }
+    }
 }
 
 /// One page as the server sent it.
@@ -47,12 +75,12 @@ impl Client {
         let request = api::QueryRequest {
             db_name: scan.collection.database.clone(),
             collection_name: scan.collection.name.clone(),
-            expr: range_filter(&scan.key_field, after, scan.up_to.as_ref()),
+            expr: self.range_filter(&scan.key_field, after, scan.up_to.as_ref()),
             output_fields: scan.fields.clone(),
             partition_names: scan.partition.clone().into_iter().collect(),
-            guarantee_timestamp: scan.pin.unwrap_or(0),
+            guarantee_timestamp: scan.view.timestamp(),
             query_params: params(scan.collection_id, limit),
-            consistency_level: ConsistencyLevel::Strong as i32,
+            consistency_level: scan.view.consistency_level() as i32,
             skip_rls: true,
             ..Default::default()
         };
@@ -61,6 +89,21 @@ impl Client {
             .call_bytes::<api::QueryResults>("Query", &scan.collection.database, encoded, Repeat::Freely)
             .await?;
         Ok(Page { fields: reply.fields_data, bytes: bytes.len() })
+    }
+
+    /// A view of all that is acknowledged now, which later requests share without waiting again
+    /// where the server gives out timestamps.
+    pub async fn view_of_now(&self) -> Result<View> {
+        let request = api::AllocTimestampRequest::default();
+        match self.call::<api::AllocTimestampResponse>("AllocTimestamp", "", &request, Repeat::Freely).await {
+            Ok(reply) if reply.timestamp > 0 => Ok(View::Since(reply.timestamp)),
+            Ok(_) => Ok(View::Latest),
+            // Also where the user may not: it is only faster with it.
+            Err(e) if matches!(e.failure, Failure::Unimplemented | Failure::Refused | Failure::Denied) => {
+                Ok(View::Latest)
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// A timestamp that all later pages can be read at, or `None` on servers that cannot pin
@@ -98,27 +141,73 @@ fn params(collection_id: i64, limit: u32) -> Vec<KeyValuePair> {
     ]
 }
 
-/// A filter for keys in `(after, up_to]`; empty when both ends are open, which servers accept
-/// together with a limit.
-pub fn range_filter(field: &str, after: Option<&Key>, up_to: Option<&Key>) -> String {
+impl Client {
+    /// A filter for keys in `(after, up_to]`; empty when both ends are open, which servers accept
+    /// together with a limit.
+    pub fn range_filter(&self, field: &str, after: Option<&Key>, up_to: Option<&Key>) -> String {
+        range_filter(field, after, up_to, Newlines::of(self.info.kind))
+    }
+
+    /// A filter for the keys of a list.
+    pub fn list_filter(&self, field: &str, keys: &[Key]) -> String {
+        let newlines = Newlines::of(self.info.kind);
+        let literals: Vec<_> = keys.iter().map(|key| literal(key, newlines)).collect();
+        format!("{field} in [{}]", literals.join(", "))
+    }
+}
+
+/// How a line break stands in a text literal. Every engine takes `\"` and `\\` and all other
+/// characters as they are; a bare line break is a syntax error everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newlines {
+    /// `\n` and `\r`.
+    Named,
+    /// A backslash and the line break itself (LF or CR LF): Lite 2.5, which reads `\n` as two
+    /// characters. A carriage return alone cannot be written there; the server refuses it.
+    Backslashed,
+}
+
+impl Newlines {
+    fn of(kind: ServerKind) -> Self {
+        // Lite 2.5 is the engine that does not say what it is.
+        if kind == ServerKind::Unknown { Newlines::Backslashed } else { Newlines::Named }
+    }
+}
+
+fn range_filter(field: &str, after: Option<&Key>, up_to: Option<&Key>, newlines: Newlines) -> String {
     let lower = after.map(|key| match key {
         // The literal i64::MIN cannot be written before 2.6.
         Key::Int(i64::MIN) => format!("{field} >= {}", i64::MIN + 1),
-        key => format!("{field} > {}", literal(key)),
+        key => format!("{field} > {}", literal(key, newlines)),
     });
     let upper = up_to.map(|key| match key {
         Key::Int(i64::MIN) => format!("{field} < {}", i64::MIN + 1),
-        key => format!("{field} <= {}", literal(key)),
+        key => format!("{field} <= {}", literal(key, newlines)),
     });
     [lower, upper].into_iter().flatten().collect::<Vec<_>>().join(" && ")
 }
 
-/// A key as a literal of the filter language, whose strings take the escapes of JSON.
-pub fn literal(key: &Key) -> String {
-    match key {
-        Key::Int(value) => value.to_string(),
-        Key::Text(value) => serde_json::Value::from(value.as_str()).to_string(),
+fn literal(key: &Key, newlines: Newlines) -> String {
+    let text = match key {
+        Key::Int(value) => return value.to_string(),
+        Key::Text(text) => text,
+    };
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    let mut previous = ' ';
+    for c in text.chars() {
+        match (c, newlines) {
+            ('\n', Newlines::Named) => quoted.push_str("\\n"),
+            ('\r', Newlines::Named) => quoted.push_str("\\r"),
+            // The backslash before the carriage return stands for both.
+            ('\n', Newlines::Backslashed) if previous == '\r' => quoted.push(c),
+            ('"' | '\\' | '\n' | '\r', _) => quoted.extend(['\\', c]),
+            _ => quoted.push(c),
+        }
+        previous = c;
     }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
@@ -127,12 +216,19 @@ mod tests {
 
     #[test]
     fn filters_name_half_open_ranges() {
+        let filter = |after, up_to| range_filter("id", after, up_to, Newlines::Named);
         let int = |v| Some(Key::Int(v));
-        assert_eq!(range_filter("id", None, None), "");
-        assert_eq!(range_filter("id", int(5).as_ref(), int(9).as_ref()), "id > 5 && id <= 9");
-        assert_eq!(range_filter("id", int(i64::MIN).as_ref(), None), "id >= -9223372036854775807");
-        assert_eq!(range_filter("id", None, int(i64::MIN).as_ref()), "id < -9223372036854775807");
-        let text = Key::Text("a\"b\\c\nd\u{1}é".into());
-        assert_eq!(range_filter("k", Some(&text), None), "k > \"a\\\"b\\\\c\\nd\\u0001é\"");
+        assert_eq!(filter(None, None), "");
+        assert_eq!(filter(int(5).as_ref(), int(9).as_ref()), "id > 5 && id <= 9");
+        assert_eq!(filter(int(i64::MIN).as_ref(), None), "id >= -9223372036854775807");
+        assert_eq!(filter(None, int(i64::MIN).as_ref()), "id < -9223372036854775807");
+    }
+
+    #[test]
+    fn text_literals_escape_what_the_engine_needs() {
+        let text = Key::Text("a\"b\\c\nd\r\n\te\u{1}é'".into());
+        assert_eq!(literal(&text, Newlines::Named), "\"a\\\"b\\\\c\\nd\\r\\n\te\u{1}é'\"");
+        assert_eq!(literal(&text, Newlines::Backslashed), "\"a\\\"b\\\\c\\\nd\\\r\n\te\u{1}é'\"");
+        assert_eq!(literal(&Key::Int(-7), Newlines::Named), "-7");
     }
 }

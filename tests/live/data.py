@@ -45,9 +45,11 @@ class Engine:
     newline_keys: bool = True
     # Lite 3.2.2: "sparse vector must contain at least one nonzero float32 weight", and it drops explicit zeros
     sparse_empty: bool = True
-    # What a description of a field or collection comes back as
-    keeps_field_descriptions: bool = True
-    keeps_description: bool = True
+    # Lite 3.2.2 describes collections and fields without descriptions, whatever was given at creation
+    keeps_descriptions: bool = True
+    # Lite 3.2.2 describes an array of VarChar without the max_length that it was created with
+    keeps_array_length: bool = True
+    # Both Lites always say Strong
     keeps_consistency: bool = True
 
 
@@ -94,6 +96,8 @@ ENGINES = {
             },
             json_scalars=False,
             sparse_empty=False,
+            keeps_descriptions=False,
+            keeps_array_length=False,
             keeps_consistency=False,
         ),
     ]
@@ -128,6 +132,10 @@ class Spec:
     @property
     def key(self) -> str:
         return self.schema.primary_field.name
+
+    @property
+    def integer_key(self) -> bool:
+        return self.schema.primary_field.dtype == T.INT64
 
     @property
     def all_rows(self) -> list[dict]:
@@ -340,6 +348,7 @@ def wide(
     partitions: int = 3,
     aliases: list[str] | None = None,
     dim: int = 16,
+    array_text: bool = True,
 ) -> Spec:
     """A collection with every scalar type, arrays, JSON, a dynamic field, and the given vector types."""
     rng = random.Random(f"{name.rsplit('__')[-1]}-{engine.name}-{key}")
@@ -362,6 +371,7 @@ def wide(
     add("text", T.VARCHAR, strings, max_length=2000, description="Unicode, Grüße 😀")
     add("doc", T.JSON, jsons(engine))
     for column, element, values in [
+        *([("a_text", T.VARCHAR, strings)] if array_text else []),
         ("a_bool", T.BOOL, bools),
         ("a_i8", T.INT8, ints(8)),
         ("a_i16", T.INT16, ints(16)),
@@ -369,7 +379,6 @@ def wide(
         ("a_i64", T.INT64, ints(64)),
         ("a_f32", T.FLOAT, f32s),
         ("a_f64", T.DOUBLE, f64s),
-        ("a_text", T.VARCHAR, strings),
     ]:
         extra = {"max_length": 1000} if element == T.VARCHAR else {}
         add(column, T.ARRAY, arrays(values, 8), element_type=element, max_capacity=8, **extra)

@@ -128,15 +128,18 @@ class Cluster:
     def release(self, name: str, database: str = "default") -> None:
         self.client(database).release_collection(name, timeout=TIMEOUT)
 
-    def count(self, name: str, database: str = "default", partition: str | None = None) -> int:
+    def count(self, spec: Spec, name: str | None = None, database: str = "default", partition: str | None = None) -> int:
+        """count(*), of one partition or of all.
+
+        With a filter that every row passes: without one, Lite 3.2.2 counts the whole collection whatever partition
+        it was asked for.
+        """
         extra = {"partition_names": [partition]} if partition and self.engine.partitions else {}
+        everything = f"{spec.key} >= 0 or {spec.key} < 0" if spec.integer_key else f'{spec.key} >= ""'
         reply = self.client(database).query(
-            name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT, **extra
+            name or spec.name, filter=everything, output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT, **extra
         )
         return reply[0]["count(*)"]
-
-    def counts(self, name: str, database: str = "default") -> dict[str, int]:
-        return {p: self.count(name, database, p) for p in self.partitions(name, database)}
 
     def indexes(self, name: str, database: str = "default") -> dict[str, dict[str, Any]]:
         """Per field: index type, metric type and state, as the server describes them."""
@@ -334,7 +337,7 @@ def compare_rows(spec: Spec, cluster: Cluster, name: str | None = None, database
     result = []
     for partition, rows in spec.rows.items():
         what = f"{database}.{name}/{partition}"
-        count = cluster.count(name, database, partition)
+        count = cluster.count(spec, name, database, partition)
         if count != len(rows):
             result.append(f"{what}: count(*) is {count}, wanted {len(rows)}")
         result += differences(expected_rows(spec, partition), cluster.rows(spec, name, database, partition), what)
@@ -351,11 +354,14 @@ def compare_shape(
     if not (source.engine.keeps_consistency and target.engine.keeps_consistency):
         a.pop("consistency"), b.pop("consistency")
     for described in (a, b):
-        if not (source.engine.keeps_description and target.engine.keeps_description):
+        if not (source.engine.keeps_descriptions and target.engine.keeps_descriptions):
             described.pop("description")
-        if not (source.engine.keeps_field_descriptions and target.engine.keeps_field_descriptions):
             for column in described["fields"]:
                 column.pop("description")
+        if not (source.engine.keeps_array_length and target.engine.keeps_array_length):
+            for column in described["fields"]:
+                if column["type"] == "ARRAY":
+                    column["params"].pop("max_length", None)
     result = []
     for key in a:
         if a[key] != b[key]:

@@ -1,0 +1,40 @@
+# Two commands do everything on a machine with a Rust toolchain, Python 3 and the package
+# registries: `make demo` and `make test`. What they need they install into .venvs and target.
+
+TARGET      := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BIN_DEV     := $(TARGET)/debug/milvus-handoff
+BIN_RELEASE := $(TARGET)/release/milvus-handoff
+CHECK       := .venvs/check/bin
+
+.PHONY: build demo test unit live lint fmt venvs clean
+
+build:
+	cargo build --release
+
+demo: build
+	tests/live/venvs.sh demo
+	MILVUS_HANDOFF_BIN="$(BIN_RELEASE)" demo/run.sh
+
+test: lint unit live
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets --quiet -- -D warnings
+
+# Rust: units, properties, formats, damage, a real S3 server.
+unit: venvs
+	MILVUS_HANDOFF_TEST_MOTO="$(CURDIR)/$(CHECK)/moto_server" cargo test --quiet
+
+# Whole transfers between real servers.
+live: venvs
+	cargo build --quiet
+	MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live -q
+
+venvs:
+	tests/live/venvs.sh
+
+fmt:
+	cargo fmt
+
+clean:
+	rm -rf target .venvs .demo
