@@ -173,15 +173,15 @@ async fn export_loaded(
 async fn planned(source: &Client, collections: Vec<CollectionMeta>, options: &Options) -> Result<Outcome> {
     let mut outcomes = Vec::new();
     let mut warnings = Vec::new();
+    for unloaded in loaded::unloaded(source, &collections).await? {
+        warnings.push(if options.load_source {
+            format!("{unloaded} is not loaded; the export would load it and release it afterwards")
+        } else {
+            format!("{unloaded} is not loaded; the export would refuse it without `--load-source`")
+        });
+    }
     for meta in collections {
         let rows = source.statistics_rows(&meta.name).await?;
-        if source.load_state(&meta.name).await? != crate::milvus::LoadState::Loaded {
-            warnings.push(if options.load_source {
-                format!("{} is not loaded; the export would load it and release it afterwards", meta.name)
-            } else {
-                format!("{} is not loaded; the export would refuse it without `--load-source`", meta.name)
-            });
-        }
         let bytes = crate::columns::typical_row_bytes(&meta.schema.columns()) as u64 * rows;
         outcomes.push(CollectionOutcome {
             rows,

@@ -220,6 +220,8 @@ replies!(
     ListAliasesResponse,
     DescribeAliasResponse,
     AllocTimestampResponse,
+    GetPersistentSegmentInfoResponse,
+    GetQuerySegmentInfoResponse,
 );
 
 /// Whether an RPC may be repeated after it failed without a definite answer.

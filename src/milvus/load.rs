@@ -1,11 +1,12 @@
 //! Load states and flushes.
 
-use super::call::Repeat;
+use super::call::{Failure, Repeat, RpcError};
 use super::connect::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::CollectionName;
-use milvus::proto::common::{LoadState as WireState, Status};
+use milvus::proto::common::{LoadState as WireState, SegmentLevel, SegmentState, Status};
 use milvus::proto::milvus as api;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How long a load or a flush may make no headway that we can see.
@@ -23,11 +24,13 @@ pub enum LoadState {
 }
 
 impl Client {
-    /// The collection's load state.
-    pub async fn load_state(&self, name: &CollectionName) -> Result<LoadState> {
+    /// The load state of a collection or of one of its partitions. A collection counts as loaded
+    /// as soon as one of its partitions is.
+    pub async fn load_state(&self, name: &CollectionName, partition: Option<&str>) -> Result<LoadState> {
         let request = api::GetLoadStateRequest {
             db_name: name.database.clone(),
             collection_name: name.name.clone(),
+            partition_names: partition.map(str::to_string).into_iter().collect(),
             ..Default::default()
         };
         let reply: api::GetLoadStateResponse =
@@ -48,9 +51,29 @@ impl Client {
             ..Default::default()
         };
         let _: Status = self.call("LoadCollection", &name.database, &request, Repeat::Freely).await?;
+        self.wait_until_loaded(name, None).await
+    }
+
+    /// Loads partitions of a partly loaded collection and waits until they can be queried.
+    pub async fn load_partitions(&self, name: &CollectionName, partitions: &[String]) -> Result<()> {
+        let request = api::LoadPartitionsRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            partition_names: partitions.to_vec(),
+            replica_number: 1,
+            ..Default::default()
+        };
+        let _: Status = self.call("LoadPartitions", &name.database, &request, Repeat::Freely).await?;
+        for partition in partitions {
+            self.wait_until_loaded(name, Some(partition)).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_until_loaded(&self, name: &CollectionName, partition: Option<&str>) -> Result<()> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(50);
-        while self.load_state(name).await? != LoadState::Loaded {
+        while self.load_state(name, partition).await? != LoadState::Loaded {
             if start.elapsed() > PATIENCE {
                 let what = format!("{name} is not loaded after {} minutes", PATIENCE.as_secs() / 60);
                 return Err(Error::new(ErrorKind::Temporary, what)
@@ -71,6 +94,55 @@ impl Client {
         };
         let _: Status = self.call("ReleaseCollection", &name.database, &request, Repeat::Freely).await?;
         Ok(())
+    }
+
+    /// Releases partitions from memory.
+    pub async fn release_partitions(&self, name: &CollectionName, partitions: &[String]) -> Result<()> {
+        let request = api::ReleasePartitionsRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            partition_names: partitions.to_vec(),
+            ..Default::default()
+        };
+        let _: Status = self.call("ReleasePartitions", &name.database, &request, Repeat::Freely).await?;
+        Ok(())
+    }
+
+    /// Rows of flushed segments that the query nodes do not hold (deleted ones included), or `None`
+    /// where the server does not tell. After partitions are loaded into a loaded collection,
+    /// Milvus reports them as loaded some seconds before queries see their rows (seen on 2.3.5).
+    pub async fn unserved_rows(&self, name: &CollectionName) -> Result<Option<u64>> {
+        let silent =
+            |e: &RpcError| matches!(e.failure, Failure::Unimplemented | Failure::Denied | Failure::Refused);
+        let request = api::GetPersistentSegmentInfoRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            ..Default::default()
+        };
+        let stored = self.call("GetPersistentSegmentInfo", &name.database, &request, Repeat::Freely).await;
+        let stored: api::GetPersistentSegmentInfoResponse = match stored {
+            Ok(reply) => reply,
+            Err(e) if silent(&e) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let request = api::GetQuerySegmentInfoRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            ..Default::default()
+        };
+        let served = self.call("GetQuerySegmentInfo", &name.database, &request, Repeat::Freely).await;
+        let served: api::GetQuerySegmentInfoResponse = match served {
+            Ok(reply) => reply,
+            Err(e) if silent(&e) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let served: HashSet<i64> = served.infos.iter().map(|s| s.segment_id).collect();
+        let holds_rows = |s: &&api::PersistentSegmentInfo| {
+            s.state() == SegmentState::Flushed
+                && s.level() != SegmentLevel::L0
+                && !served.contains(&s.segment_id)
+        };
+        Ok(Some(stored.infos.iter().filter(holds_rows).map(|s| u64::try_from(s.num_rows).unwrap_or(0)).sum()))
     }
 
     /// Seals what was inserted and waits until it is stored.
