@@ -56,13 +56,14 @@ impl Load {
     /// exactly, the rest is what remains, at the size it has in Parquet times two.
     pub fn of(schema: &Schema, rows: u64, part_bytes: u64) -> Self {
         let per_row = |kind: &FieldType| match kind {
-            FieldType::SparseFloatVector => kind.typical_bytes() as u64,
+            FieldType::SparseFloatVector | FieldType::VectorArray { .. } => kind.typical_bytes() as u64,
             dense => dense.vector_bytes().unwrap_or(0) as u64,
         };
-        let vector_bytes = schema.vectors().map(|f| per_row(&f.kind)).sum::<u64>().saturating_mul(rows);
+        let vector_bytes =
+            schema.vectors().iter().map(|(_, kind)| per_row(kind)).sum::<u64>().saturating_mul(rows);
         Load {
             vector_bytes,
-            vectors: rows.saturating_mul(schema.vectors().count() as u64),
+            vectors: rows.saturating_mul(schema.vectors().len() as u64),
             scalar_bytes: part_bytes.saturating_sub(vector_bytes).saturating_mul(2),
         }
     }

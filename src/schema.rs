@@ -89,9 +89,27 @@ pub enum FieldType {
     Array {
         /// What it holds.
         element: ElementType,
+        /// Whether elements may be null.
+        element_nullable: bool,
         /// Largest number of elements.
         max_capacity: u32,
     },
+    /// Text without a length limit.
+    Text,
+    /// A shape as well-known text (WKT).
+    Geometry,
+    /// A moment as ISO 8601 text.
+    Timestamptz,
+    /// A day, counted from 1970-01-01.
+    Date,
+    /// A time of day, as the number that the protocol has.
+    Time,
+    /// A decimal number, as the signed unscaled integer that the protocol has.
+    Decimal,
+    /// A UUID.
+    Uuid,
+    /// A molecule as SMILES text.
+    Mol,
     /// `dim` IEEE 754 singles.
     FloatVector {
         /// Dimensions.
@@ -114,6 +132,23 @@ pub enum FieldType {
     },
     /// Pairs of index and value, ascending by index.
     SparseFloatVector,
+    /// `dim` 8-bit signed integers.
+    Int8Vector {
+        /// Dimensions.
+        dim: u32,
+    },
+    /// A list of dense vectors; only within a struct array.
+    VectorArray {
+        /// The vectors' type.
+        element: Box<FieldType>,
+        /// Largest number of vectors.
+        max_capacity: u32,
+    },
+    /// A list of structs: every sub-field is an array of the same length.
+    StructArray {
+        /// Arrays and vector arrays.
+        fields: Vec<Field>,
+    },
 }
 
 impl ElementType {
@@ -163,6 +198,17 @@ impl FieldType {
             FieldType::Float16Vector { .. } => "Float16Vector",
             FieldType::BFloat16Vector { .. } => "BFloat16Vector",
             FieldType::SparseFloatVector => "SparseFloatVector",
+            FieldType::Text => "Text",
+            FieldType::Geometry => "Geometry",
+            FieldType::Timestamptz => "Timestamptz",
+            FieldType::Date => "Date",
+            FieldType::Time => "Time",
+            FieldType::Decimal => "Decimal",
+            FieldType::Uuid => "UUID",
+            FieldType::Mol => "Mol",
+            FieldType::Int8Vector { .. } => "Int8Vector",
+            FieldType::VectorArray { .. } => "ArrayOfVector",
+            FieldType::StructArray { .. } => "ArrayOfStruct",
         }
     }
 
@@ -175,6 +221,8 @@ impl FieldType {
                 | FieldType::Float16Vector { .. }
                 | FieldType::BFloat16Vector { .. }
                 | FieldType::SparseFloatVector
+                | FieldType::Int8Vector { .. }
+                | FieldType::VectorArray { .. }
         )
     }
 
@@ -184,7 +232,8 @@ impl FieldType {
             FieldType::FloatVector { dim }
             | FieldType::BinaryVector { dim }
             | FieldType::Float16Vector { dim }
-            | FieldType::BFloat16Vector { dim } => Some(*dim),
+            | FieldType::BFloat16Vector { dim }
+            | FieldType::Int8Vector { dim } => Some(*dim),
             _ => None,
         }
     }
@@ -195,6 +244,7 @@ impl FieldType {
             FieldType::FloatVector { dim } => Some(*dim as usize * 4),
             FieldType::BinaryVector { dim } => Some(*dim as usize / 8),
             FieldType::Float16Vector { dim } | FieldType::BFloat16Vector { dim } => Some(*dim as usize * 2),
+            FieldType::Int8Vector { dim } => Some(*dim as usize),
             _ => None,
         }
     }
@@ -204,6 +254,14 @@ impl FieldType {
     fn check(&self) -> Result<()> {
         let ok = match self {
             FieldType::BinaryVector { dim } => dim % 8 == 0 && (8..=MAX_DIM * 8).contains(dim),
+            FieldType::VectorArray { element, .. } => {
+                element.vector_bytes().is_some() && element.check().is_ok()
+            }
+            FieldType::StructArray { fields } => {
+                let listed =
+                    |f: &Field| matches!(f.kind, FieldType::Array { .. } | FieldType::VectorArray { .. });
+                !fields.is_empty() && fields.iter().all(|f| listed(f) && f.kind.check().is_ok())
+            }
             other => other.dim().is_none_or(|dim| (1..=MAX_DIM).contains(&dim)),
         };
         if ok {
@@ -220,7 +278,13 @@ impl FieldType {
             FieldType::Bool | FieldType::Int8 => 1,
             FieldType::Int16 => 2,
             FieldType::Int32 | FieldType::Float => 4,
-            FieldType::Int64 | FieldType::Double => 8,
+            FieldType::Date => 4,
+            FieldType::Int64 | FieldType::Double | FieldType::Time | FieldType::Decimal => 8,
+            FieldType::Timestamptz => 24,
+            FieldType::Uuid => 36,
+            FieldType::Text | FieldType::Geometry | FieldType::Mol => 128,
+            FieldType::VectorArray { element, .. } => 4 * element.typical_bytes(),
+            FieldType::StructArray { fields } => fields.iter().map(|f| f.kind.typical_bytes()).sum(),
             FieldType::VarChar { max_length } => (*max_length as usize).min(128),
             FieldType::Json => 256,
             FieldType::Array { max_capacity, .. } => (*max_capacity as usize).min(16) * 8,
@@ -234,8 +298,18 @@ impl fmt::Display for FieldType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FieldType::VarChar { max_length } => write!(f, "VarChar({max_length})"),
-            FieldType::Array { element, max_capacity } => {
-                write!(f, "Array<{}>({max_capacity})", element.name())
+            FieldType::Array { element, element_nullable, max_capacity } => {
+                write!(
+                    f,
+                    "Array<{}{}>({max_capacity})",
+                    element.name(),
+                    if *element_nullable { "?" } else { "" }
+                )
+            }
+            FieldType::VectorArray { element, max_capacity } => write!(f, "Array<{element}>({max_capacity})"),
+            FieldType::StructArray { fields } => {
+                let inner: Vec<_> = fields.iter().map(|f| format!("{} {}", f.name, f.kind)).collect();
+                write!(f, "ArrayOfStruct<{}>", inner.join(", "))
             }
             other => match other.dim() {
                 Some(dim) => write!(f, "{}({dim})", other.name()),
@@ -260,7 +334,90 @@ pub struct Field {
     pub auto_id: bool,
     /// Whether rows are spread over partitions by it.
     pub partition_key: bool,
+    /// Whether segments are clustered by it.
+    pub clustering_key: bool,
+    /// Whether values may be null.
+    pub nullable: bool,
+    /// What a missing value becomes.
+    pub default: Option<DefaultValue>,
     /// Type parameters as the server spells them (`dim`, `max_length`, `mmap.enabled`, ...).
+    pub params: BTreeMap<String, String>,
+}
+
+/// What a missing value of a field becomes, as the server says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// Of a Bool field.
+    Bool(bool),
+    /// Of an integer field, and of dates and times as numbers.
+    Int(i64),
+    /// Of a Float field, by its bits.
+    Float(u32),
+    /// Of a Double field, by its bits.
+    Double(u64),
+    /// Of text fields, and timestamps as text.
+    Text(String),
+    /// Anything else.
+    Bytes(Vec<u8>),
+}
+
+/// What a function computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionKind {
+    /// Full text to a sparse vector; the output cannot be read.
+    Bm25,
+    /// Text to a vector, by a model that the server calls.
+    TextEmbedding,
+    /// Reorders results; has no output field.
+    Rerank,
+    /// Text to a binary signature.
+    MinHash,
+    /// A molecule to a binary vector.
+    MolFingerprint,
+}
+
+impl FunctionKind {
+    /// The name in Milvus' own spelling.
+    pub fn name(self) -> &'static str {
+        match self {
+            FunctionKind::Bm25 => "BM25",
+            FunctionKind::TextEmbedding => "TextEmbedding",
+            FunctionKind::Rerank => "Rerank",
+            FunctionKind::MinHash => "MinHash",
+            FunctionKind::MolFingerprint => "MolFingerprint",
+        }
+    }
+
+    /// Every kind.
+    pub const ALL: [FunctionKind; 5] = [
+        FunctionKind::Bm25,
+        FunctionKind::TextEmbedding,
+        FunctionKind::Rerank,
+        FunctionKind::MinHash,
+        FunctionKind::MolFingerprint,
+    ];
+
+    /// Whether a target computes the outputs anew from the inputs, to the same values: then they
+    /// do not travel. Embeddings are different: calling the model again costs, and drifts.
+    pub fn is_regenerated(self) -> bool {
+        self != FunctionKind::TextEmbedding
+    }
+}
+
+/// A function of a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Unique within the collection.
+    pub name: String,
+    /// What it computes.
+    pub kind: FunctionKind,
+    /// Free text.
+    pub description: String,
+    /// Names of the fields it reads.
+    pub inputs: Vec<String>,
+    /// Names of the fields it fills.
+    pub outputs: Vec<String>,
+    /// In the server's spelling.
     pub params: BTreeMap<String, String>,
 }
 
@@ -269,8 +426,10 @@ pub struct Field {
 pub struct Schema {
     /// Free text.
     pub description: String,
-    /// In declaration order; exactly one primary key.
+    /// In declaration order, struct arrays last; exactly one primary key.
     pub fields: Vec<Field>,
+    /// What the server computes.
+    pub functions: Vec<Function>,
     /// Whether rows may carry undeclared keys.
     pub dynamic: bool,
 }
@@ -282,13 +441,32 @@ pub struct Column {
     pub name: String,
     /// Type and layout.
     pub kind: FieldType,
+    /// Whether values may be null.
+    pub nullable: bool,
     /// Whether it is the `$meta` column.
     pub dynamic: bool,
 }
 
+impl Column {
+    /// The column of a field.
+    pub fn of(field: &Field) -> Self {
+        Column {
+            name: field.name.clone(),
+            kind: field.kind.clone(),
+            nullable: field.nullable,
+            dynamic: false,
+        }
+    }
+}
+
 impl Schema {
     /// A schema with exactly one primary key of a type that can be one, and unique names.
-    pub fn new(description: String, fields: Vec<Field>, dynamic: bool) -> Result<Self> {
+    pub fn new(
+        description: String,
+        fields: Vec<Field>,
+        functions: Vec<Function>,
+        dynamic: bool,
+    ) -> Result<Self> {
         let mut keys = fields.iter().filter(|f| f.primary_key);
         let key =
             keys.next().ok_or_else(|| Error::new(ErrorKind::Integrity, "the schema has no primary key"))?;
@@ -314,7 +492,7 @@ impl Schema {
                 ));
             }
         }
-        Ok(Schema { description, fields, dynamic })
+        Ok(Schema { description, fields, functions, dynamic })
     }
 
     /// The primary key field.
@@ -323,21 +501,39 @@ impl Schema {
         self.fields.iter().find(|f| f.primary_key).unwrap_or(&self.fields[0])
     }
 
-    /// The columns that travel, in schema order, `$meta` last.
+    /// The columns that travel, in schema order, `$meta` last. What the target computes anew is
+    /// left out.
     pub fn columns(&self) -> Vec<Column> {
-        let declared =
-            self.fields.iter().map(|f| Column { name: f.name.clone(), kind: f.kind.clone(), dynamic: false });
+        let declared = self.fields.iter().filter(|f| !self.is_regenerated(&f.name)).map(Column::of);
         let meta = self.dynamic.then(|| Column {
             name: DYNAMIC_COLUMN.to_string(),
             kind: FieldType::Json,
+            nullable: false,
             dynamic: true,
         });
         declared.chain(meta).collect()
     }
 
-    /// The vector fields, in schema order.
-    pub fn vectors(&self) -> impl Iterator<Item = &Field> {
-        self.fields.iter().filter(|f| f.kind.is_vector())
+    /// Whether a field is the output of a function that the target computes anew.
+    pub fn is_regenerated(&self, field: &str) -> bool {
+        self.functions.iter().any(|f| f.kind.is_regenerated() && f.outputs.iter().any(|o| o == field))
+    }
+
+    /// Everything that needs a vector index, in schema order: vector fields, and the vectors
+    /// within struct arrays as `struct[field]`, which is how servers name them.
+    pub fn vectors(&self) -> Vec<(String, &FieldType)> {
+        let mut vectors = Vec::new();
+        for field in &self.fields {
+            match &field.kind {
+                FieldType::StructArray { fields } => {
+                    let inner = fields.iter().filter(|sub| sub.kind.is_vector());
+                    vectors.extend(inner.map(|sub| (format!("{}[{}]", field.name, sub.name), &sub.kind)));
+                }
+                kind if kind.is_vector() => vectors.push((field.name.clone(), kind)),
+                _ => {}
+            }
+        }
+        vectors
     }
 
     /// Whether rows are placed by a partition key: then partitions cannot be named in requests.
@@ -376,6 +572,9 @@ mod tests {
             primary_key,
             auto_id: false,
             partition_key: false,
+            clustering_key: false,
+            nullable: false,
+            default: None,
             params: BTreeMap::new(),
         }
     }
@@ -384,12 +583,12 @@ mod tests {
     fn a_schema_has_one_primary_key_and_unique_names() {
         let id = field("id", FieldType::Int64, true);
         let vector = field("v", FieldType::FloatVector { dim: 4 }, false);
-        let schema = Schema::new(String::new(), vec![id.clone(), vector.clone()], true).unwrap();
+        let schema = Schema::new(String::new(), vec![id.clone(), vector.clone()], Vec::new(), true).unwrap();
         assert_eq!(schema.primary_key().name, "id");
         let names: Vec<_> = schema.columns().into_iter().map(|c| c.name).collect();
         assert_eq!(names, ["id", "v", "$meta"]);
 
-        let refused = |fields| Schema::new(String::new(), fields, false).unwrap_err().kind();
+        let refused = |fields| Schema::new(String::new(), fields, Vec::new(), false).unwrap_err().kind();
         assert_eq!(refused(vec![vector.clone()]), ErrorKind::Integrity);
         assert_eq!(refused(vec![id.clone(), field("b", FieldType::Int64, true)]), ErrorKind::Integrity);
         assert_eq!(refused(vec![id.clone(), vector.clone(), vector.clone()]), ErrorKind::Integrity);
@@ -399,7 +598,7 @@ mod tests {
 
     #[test]
     fn types_read_as_users_know_them() {
-        let array = FieldType::Array { element: ElementType::Int8, max_capacity: 7 };
+        let array = FieldType::Array { element: ElementType::Int8, element_nullable: false, max_capacity: 7 };
         assert_eq!(array.to_string(), "Array<Int8>(7)");
         assert_eq!(FieldType::BinaryVector { dim: 64 }.to_string(), "BinaryVector(64)");
         assert_eq!(FieldType::BinaryVector { dim: 64 }.vector_bytes(), Some(8));

@@ -1,19 +1,19 @@
 //! From a server's columns to Arrow. Vectors move as one buffer; nothing goes through rows.
 
-use super::{ELEMENT, arrow_schema, element_type, misfit, sparse};
+use super::{arrow_schema, arrow_type, element_type, list_field, misfit, sparse, struct_fields};
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::{Column, ElementType, FieldType, Key};
+use crate::schema::{Column, ElementType, Field, FieldType, Key};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
-    ListArray, RecordBatch, RecordBatchOptions, StringArray, UInt8Array,
+    Array, ArrayRef, BooleanArray, Date32Array, Float32Array, Float64Array, Int8Array, Int16Array,
+    Int32Array, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt8Array,
+    UInt32Array,
 };
-use arrow_buffer::{OffsetBuffer, ScalarBuffer};
-use arrow_schema::Field as ArrowField;
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use milvus::proto::schema::field_data::Field as WireField;
 use milvus::proto::schema::scalar_field::Data as Scalars;
 use milvus::proto::schema::vector_field::Data as Vectors;
-use milvus::proto::schema::{DataType as WireType, FieldData, ScalarField};
+use milvus::proto::schema::{DataType as WireType, FieldData, ScalarField, VectorField};
 use std::sync::Arc;
 
 /// The rows of a query result as a batch with exactly `columns`, in their order. `key` names the
@@ -27,9 +27,8 @@ pub fn decode(columns: &[Column], key: &str, mut fields: Vec<FieldData>) -> Resu
         return Ok(RecordBatch::new_empty(schema));
     }
     let mut arrays: Vec<Option<ArrayRef>> = vec![None; columns.len()];
-    let key_first = |c: &usize| columns[*c].name != key;
     let mut order: Vec<usize> = (0..columns.len()).collect();
-    order.sort_by_key(key_first);
+    order.sort_by_key(|c| columns[*c].name != key);
 
     let mut rows: Option<usize> = None;
     for index in order {
@@ -82,6 +81,7 @@ fn key_at(keys: &ArrayRef, row: usize) -> Option<Key> {
 
 type NameRow<'a> = &'a dyn Fn(usize) -> String;
 
+/// One column: its values, and then the nulls among them.
 fn decode_field(
     column: &Column,
     field: FieldData,
@@ -91,19 +91,70 @@ fn decode_field(
     if field.r#type != wire_type(&column.kind) as i32 {
         return Err(misfit(column, format!("the server sent type number {}", field.r#type)));
     }
-    let nested = match &field.field {
-        Some(WireField::Scalars(scalars)) => scalars.valid_data.as_slice(),
-        Some(WireField::Vectors(vectors)) => vectors.valid_data.as_slice(),
-        _ => &[],
-    };
-    if let Some(row) = field.valid_data.iter().chain(nested).position(|valid| !valid) {
+    let (valid, values) = take_validity(field.valid_data, field.field);
+    let has_nulls = valid.iter().any(|valid| !valid);
+    if !has_nulls {
+        return decode_values(column, values, rows, name_row);
+    }
+    if let (false, Some(row)) = (column.nullable, valid.iter().position(|valid| !valid)) {
         return Err(misfit(column, format!("null in a field that cannot be null, {}", name_row(row))));
     }
-    match field.field {
+    // With nulls the values may be those of all rows or of the others only.
+    let present: Vec<usize> = (0..valid.len()).filter(|row| valid[*row]).collect();
+    let name_value = |value: usize| match present.get(value) {
+        Some(row) if present.len() != valid.len() => format!("{}, or value {value}", name_row(*row)),
+        _ => name_row(value),
+    };
+    let array = decode_values(column, values, None, &name_value)?;
+    with_nulls(column, array, &valid)
+}
+
+/// Validity inside the values replaces the one beside them.
+fn take_validity(beside: Vec<bool>, mut values: Option<WireField>) -> (Vec<bool>, Option<WireField>) {
+    let inside = match &mut values {
+        Some(WireField::Scalars(scalars)) => std::mem::take(&mut scalars.valid_data),
+        Some(WireField::Vectors(vectors)) => std::mem::take(&mut vectors.valid_data),
+        _ => Vec::new(),
+    };
+    (if inside.is_empty() { beside } else { inside }, values)
+}
+
+/// `array` holds the values of all rows or of the valid ones; the result has one entry a row.
+fn with_nulls(column: &Column, array: ArrayRef, valid: &[bool]) -> Result<ArrayRef> {
+    let present = valid.iter().filter(|valid| **valid).count();
+    let nth_present = valid.iter().scan(0u32, |next, valid| {
+        let this = *next;
+        *next += u32::from(*valid);
+        Some(valid.then_some(this))
+    });
+    let rows: UInt32Array = match array.len() {
+        all if all == valid.len() => {
+            let own = |(row, valid): (usize, &bool)| valid.then_some(row as u32);
+            valid.iter().enumerate().map(own).collect()
+        }
+        compacted if compacted == present => nth_present.collect(),
+        other => {
+            return Err(misfit(
+                column,
+                format!("{other} values for {} rows of which {present} are not null", valid.len()),
+            ));
+        }
+    };
+    arrow_select::take::take(&array, &rows, None)
+        .map_err(|e| Error::internal("nulls cannot be put in").because(e))
+}
+
+fn decode_values(
+    column: &Column,
+    values: Option<WireField>,
+    rows: Option<usize>,
+    name_row: NameRow,
+) -> Result<ArrayRef> {
+    match values {
         Some(WireField::Scalars(scalars)) => decode_scalars(column, scalars, name_row),
         Some(WireField::Vectors(vectors)) => decode_vectors(column, vectors.data, rows, name_row),
-        Some(WireField::StructArrays(_)) => Err(misfit(column, "the server sent a struct array")),
-        None => decode_scalars(column, ScalarField::default(), name_row),
+        Some(WireField::StructArrays(structs)) => decode_structs(column, structs.fields, name_row),
+        None => Ok(arrow_array::new_empty_array(&arrow_type(&column.kind))),
     }
 }
 
@@ -120,11 +171,22 @@ pub(super) fn wire_type(kind: &FieldType) -> WireType {
         FieldType::VarChar { .. } => WireType::VarChar,
         FieldType::Json => WireType::Json,
         FieldType::Array { .. } => WireType::Array,
+        FieldType::Text => WireType::Text,
+        FieldType::Geometry => WireType::Geometry,
+        FieldType::Timestamptz => WireType::Timestamptz,
+        FieldType::Date => WireType::Date,
+        FieldType::Time => WireType::Time,
+        FieldType::Decimal => WireType::Decimal,
+        FieldType::Uuid => WireType::Uuid,
+        FieldType::Mol => WireType::Mol,
         FieldType::FloatVector { .. } => WireType::FloatVector,
         FieldType::BinaryVector { .. } => WireType::BinaryVector,
         FieldType::Float16Vector { .. } => WireType::Float16Vector,
         FieldType::BFloat16Vector { .. } => WireType::BFloat16Vector,
+        FieldType::Int8Vector { .. } => WireType::Int8Vector,
         FieldType::SparseFloatVector => WireType::SparseFloatVector,
+        FieldType::VectorArray { .. } => WireType::ArrayOfVector,
+        FieldType::StructArray { .. } => WireType::ArrayOfStruct,
     }
 }
 
@@ -139,18 +201,53 @@ fn decode_scalars(column: &Column, scalars: ScalarField, name_row: NameRow) -> R
         (FieldType::Json, Some(Scalars::BytesData(data))) => {
             Arc::new(json_text(column, data.data, name_row)?)
         }
-        (FieldType::Array { element, .. }, Some(Scalars::ArrayData(data))) => {
-            Arc::new(decode_lists(column, *element, data.data, name_row)?)
+        (FieldType::Array { element, element_nullable, .. }, Some(Scalars::ArrayData(data))) => {
+            if *element_nullable {
+                Arc::new(decode_nullable_lists(column, *element, data.data, name_row)?)
+            } else {
+                Arc::new(decode_lists(column, *element, data.data, name_row)?)
+            }
         }
-        (FieldType::VarChar { .. }, Some(Scalars::StringData(data))) => {
-            Arc::new(StringArray::from(data.data))
+        (
+            FieldType::VarChar { .. } | FieldType::Text | FieldType::Timestamptz,
+            Some(Scalars::StringData(data)),
+        ) => Arc::new(StringArray::from(data.data)),
+        (FieldType::Geometry, Some(Scalars::GeometryWktData(data))) => Arc::new(StringArray::from(data.data)),
+        // Lite spells WKT as plain text.
+        (FieldType::Geometry, Some(Scalars::StringData(data))) => Arc::new(StringArray::from(data.data)),
+        (FieldType::Mol, Some(Scalars::MolSmilesData(data))) => Arc::new(StringArray::from(data.data)),
+        (FieldType::Date, Some(Scalars::DateData(data))) => Arc::new(Date32Array::from(data.data)),
+        (FieldType::Time, Some(Scalars::TimeData(data))) => Arc::new(Int64Array::from(data.data)),
+        (FieldType::Decimal, Some(Scalars::BytesData(data))) => {
+            let unscaled = fixed_bytes::<8>(column, data.data, name_row)?;
+            Arc::new(Int64Array::from_iter_values(unscaled.into_iter().map(i64::from_le_bytes)))
         }
-        (_, None) => arrow_array::new_empty_array(&super::arrow_type(&column.kind)),
+        (FieldType::Uuid, Some(Scalars::BytesData(data))) => {
+            let ids = fixed_bytes::<16>(column, data.data, name_row)?;
+            let text = |id| uuid::Uuid::from_bytes(id).hyphenated().to_string();
+            Arc::new(StringArray::from_iter_values(ids.into_iter().map(text)))
+        }
+        (_, None) => arrow_array::new_empty_array(&arrow_type(&column.kind)),
         (kind, data) => {
             let Some(element) = as_element(kind) else { return Err(other_layout(column)) };
             decode_elements(column, element, data, &narrow)?
         }
     })
+}
+
+/// Byte strings of `N` bytes; an empty one is a null's placeholder and becomes zeros.
+fn fixed_bytes<const N: usize>(
+    column: &Column,
+    values: Vec<Vec<u8>>,
+    name_row: NameRow,
+) -> Result<Vec<[u8; N]>> {
+    let fixed = |(row, bytes): (usize, Vec<u8>)| match bytes.len() {
+        0 if column.nullable => Ok([0; N]),
+        _ => bytes.try_into().map_err(|b: Vec<u8>| {
+            misfit(column, format!("{} bytes instead of {N}, {}", b.len(), name_row(row)))
+        }),
+    };
+    values.into_iter().enumerate().map(fixed).collect()
 }
 
 fn as_element(kind: &FieldType) -> Option<ElementType> {
@@ -208,8 +305,8 @@ fn json_text(column: &Column, values: Vec<Vec<u8>>, name_row: NameRow) -> Result
     Ok(builder.finish())
 }
 
-/// One list of scalars a row. Rows are concatenated per element type, so that the values end up
-/// in one buffer.
+/// One list of scalars a row. Rows are concatenated before they are converted, so that the values
+/// end up in one buffer.
 fn decode_lists(
     column: &Column,
     element: ElementType,
@@ -236,7 +333,7 @@ fn decode_lists(
             }
         }
     }
-    let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
+    let offsets = offsets_of(column, &lengths)?;
     let narrow = |position: usize, value: i32| {
         let row = offsets.partition_point(|&end| end as usize <= position).saturating_sub(1);
         misfit(column, format!("element {value} does not fit, {}", name_row(row)))
@@ -245,7 +342,42 @@ fn decode_lists(
         Some(data) => decode_elements(column, element, Some(data), &narrow)?,
         None => arrow_array::new_empty_array(&element_type(element)),
     };
-    list_of(offsets, values)
+    list_of(offsets, values, false)
+}
+
+/// One list of scalars a row, any of which may be null. Rare, so row by row.
+fn decode_nullable_lists(
+    column: &Column,
+    element: ElementType,
+    rows: Vec<ScalarField>,
+    name_row: NameRow,
+) -> Result<ListArray> {
+    let mut lists: Vec<ArrayRef> = Vec::with_capacity(rows.len());
+    for (row, list) in rows.into_iter().enumerate() {
+        let narrow =
+            |_, value: i32| misfit(column, format!("element {value} does not fit, {}", name_row(row)));
+        let values = match list.data {
+            Some(data) if scalars_len(&data) == Some(0) => {
+                arrow_array::new_empty_array(&element_type(element))
+            }
+            Some(data) => decode_elements(column, element, Some(data), &narrow)?,
+            None => arrow_array::new_empty_array(&element_type(element)),
+        };
+        lists.push(if list.valid_data.is_empty() {
+            values
+        } else {
+            with_nulls(column, values, &list.valid_data)?
+        });
+    }
+    let lengths: Vec<_> = lists.iter().map(|list| list.len()).collect();
+    let parts: Vec<&dyn Array> = lists.iter().map(|list| list.as_ref()).collect();
+    let values = if parts.is_empty() {
+        arrow_array::new_empty_array(&element_type(element))
+    } else {
+        arrow_select::concat::concat(&parts)
+            .map_err(|e| Error::internal("decoded lists cannot be joined").because(e))?
+    };
+    list_of(offsets_of(column, &lengths)?, values, true)
 }
 
 fn scalars_len(data: &Scalars) -> Option<usize> {
@@ -279,36 +411,132 @@ fn decode_vectors(
     rows: Option<usize>,
     name_row: NameRow,
 ) -> Result<ArrayRef> {
-    let values: ArrayRef = match (&column.kind, data) {
-        (FieldType::SparseFloatVector, data) => {
-            let contents = match data {
-                Some(Vectors::SparseFloatVector(sparse)) => sparse.contents,
-                None => Vec::new(),
-                Some(_) => return Err(other_layout(column)),
-            };
-            return Ok(Arc::new(sparse_text(column, contents, name_row)?));
+    match (&column.kind, data) {
+        (FieldType::SparseFloatVector, Some(Vectors::SparseFloatVector(sparse))) => {
+            Ok(Arc::new(sparse_text(column, sparse.contents, name_row)?))
         }
-        (FieldType::FloatVector { .. }, Some(Vectors::FloatVector(floats))) => {
+        (FieldType::VectorArray { element, .. }, Some(Vectors::VectorArray(array))) => {
+            Ok(Arc::new(decode_vector_lists(column, element, array.data, name_row)?))
+        }
+        (_, None) => Ok(arrow_array::new_empty_array(&arrow_type(&column.kind))),
+        (dense, Some(data)) => {
+            let values = flat_values(dense, data).ok_or_else(|| other_layout(column))?;
+            Ok(Arc::new(cut_vectors(column, dense, values, rows)?))
+        }
+    }
+}
+
+/// The flat values of dense vectors, moved, not copied (save for signed bytes).
+fn flat_values(kind: &FieldType, data: Vectors) -> Option<ArrayRef> {
+    Some(match (kind, data) {
+        (FieldType::FloatVector { .. }, Vectors::FloatVector(floats)) => {
             Arc::new(Float32Array::from(floats.data))
         }
-        (FieldType::BinaryVector { .. }, Some(Vectors::BinaryVector(bytes)))
-        | (FieldType::Float16Vector { .. }, Some(Vectors::Float16Vector(bytes)))
-        | (FieldType::BFloat16Vector { .. }, Some(Vectors::Bfloat16Vector(bytes))) => {
+        (FieldType::BinaryVector { .. }, Vectors::BinaryVector(bytes))
+        | (FieldType::Float16Vector { .. }, Vectors::Float16Vector(bytes))
+        | (FieldType::BFloat16Vector { .. }, Vectors::Bfloat16Vector(bytes)) => {
             Arc::new(UInt8Array::from(bytes))
         }
-        (_, None) => return Ok(arrow_array::new_empty_array(&super::arrow_type(&column.kind))),
-        _ => return Err(other_layout(column)),
-    };
-    let length = list_length(&column.kind).ok_or_else(|| other_layout(column))?;
+        (FieldType::Int8Vector { .. }, Vectors::Int8Vector(bytes)) => {
+            Arc::new(Int8Array::from_iter_values(bytes.into_iter().map(|byte| byte as i8)))
+        }
+        _ => return None,
+    })
+}
+
+/// Flat values as a list of vectors, of `rows` where that is known.
+fn cut_vectors(
+    column: &Column,
+    kind: &FieldType,
+    values: ArrayRef,
+    rows: Option<usize>,
+) -> Result<ListArray> {
+    let length = list_length(kind).ok_or_else(|| other_layout(column))?;
     let expected = rows.map(|rows| rows * length);
     if !values.len().is_multiple_of(length) || expected.is_some_and(|expected| expected != values.len()) {
         let rows = rows.map_or("whole".to_string(), |rows| rows.to_string());
         return Err(misfit(column, format!("{} values are not {rows} vectors of {length}", values.len())));
     }
-    let count = values.len() / length;
-    let offsets =
-        regular_offsets(count, length).ok_or_else(|| misfit(column, "a page holds too many values"))?;
-    Ok(Arc::new(list_of(offsets, values)?))
+    let offsets = offsets_of(column, &vec![length; values.len() / length])?;
+    list_of(offsets, values, false)
+}
+
+/// One list of vectors a row.
+fn decode_vector_lists(
+    column: &Column,
+    element: &FieldType,
+    rows: Vec<VectorField>,
+    name_row: NameRow,
+) -> Result<ListArray> {
+    let length = list_length(element).ok_or_else(|| other_layout(column))?;
+    let mut counts = Vec::with_capacity(rows.len());
+    let mut flat: Vec<ArrayRef> = Vec::new();
+    for (row, vectors) in rows.into_iter().enumerate() {
+        if vectors.valid_data.iter().any(|valid| !valid) {
+            return Err(misfit(column, format!("null among the vectors, {}", name_row(row))));
+        }
+        let Some(data) = vectors.data else {
+            counts.push(0);
+            continue;
+        };
+        let values = flat_values(element, data).ok_or_else(|| other_layout(column))?;
+        if !values.len().is_multiple_of(length) {
+            let what =
+                format!("{} values are not whole vectors of {length}, {}", values.len(), name_row(row));
+            return Err(misfit(column, what));
+        }
+        counts.push(values.len() / length);
+        flat.push(values);
+    }
+    let parts: Vec<&dyn Array> = flat.iter().map(|values| values.as_ref()).collect();
+    let vectors: ArrayRef = if parts.is_empty() {
+        arrow_array::new_empty_array(&arrow_type(element))
+    } else {
+        let values = arrow_select::concat::concat(&parts)
+            .map_err(|e| Error::internal("decoded vectors cannot be joined").because(e))?;
+        Arc::new(cut_vectors(column, element, values, None)?)
+    };
+    list_of(offsets_of(column, &counts)?, vectors, false)
+}
+
+/// One array a sub-field, all of the same length in a row, as a list of structs.
+fn decode_structs(column: &Column, mut subs: Vec<FieldData>, name_row: NameRow) -> Result<ArrayRef> {
+    let FieldType::StructArray { fields } = &column.kind else { return Err(other_layout(column)) };
+    let mut offsets: Option<OffsetBuffer<i32>> = None;
+    let mut members: Vec<ArrayRef> = Vec::with_capacity(fields.len());
+    for field in fields {
+        let sub = Column { name: format!("{}.{}", column.name, field.name), ..Column::of(field) };
+        let position = subs
+            .iter()
+            .position(|f| short_name(&f.field_name) == field.name)
+            .ok_or_else(|| misfit(&sub, "the server's reply does not have it"))?;
+        let lists = decode_field(&sub, subs.swap_remove(position), None, name_row)?;
+        let lists = lists.as_any().downcast_ref::<ListArray>().ok_or_else(|| other_layout(&sub))?;
+        match &offsets {
+            Some(offsets) if offsets != lists.offsets() => {
+                return Err(misfit(
+                    &sub,
+                    "its arrays have other lengths than those of the sub-fields before it",
+                ));
+            }
+            _ => offsets = Some(lists.offsets().clone()),
+        }
+        members.push(lists.values().clone());
+    }
+    let structs = struct_array(fields, members)?;
+    let offsets = offsets.ok_or_else(|| other_layout(column))?;
+    Ok(Arc::new(list_of(offsets, structs, false)?))
+}
+
+fn struct_array(fields: &[Field], members: Vec<ArrayRef>) -> Result<ArrayRef> {
+    let structs = StructArray::try_new(struct_fields(fields), members, None::<NullBuffer>)
+        .map_err(|e| Error::internal("decoded sub-fields do not form a struct").because(e))?;
+    Ok(Arc::new(structs))
+}
+
+/// Some servers say `struct[sub]` for a sub-field, others `sub`.
+fn short_name(name: &str) -> &str {
+    name.strip_suffix(']').and_then(|n| n.split_once('[')).map_or(name, |(_, sub)| sub)
 }
 
 /// Elements of one vector in its Arrow list: dimensions for floats, bytes for the others.
@@ -319,15 +547,20 @@ pub(super) fn list_length(kind: &FieldType) -> Option<usize> {
     }
 }
 
-fn regular_offsets(count: usize, length: usize) -> Option<OffsetBuffer<i32>> {
-    i32::try_from(count.checked_mul(length)?).ok()?;
-    let offsets: Vec<i32> = (0..=count).map(|row| (row * length) as i32).collect();
-    Some(OffsetBuffer::new(ScalarBuffer::from(offsets)))
+/// Arrow lists count in 32 bits; a page that does not fit is refused, not wrapped around.
+fn offsets_of(column: &Column, lengths: &[usize]) -> Result<OffsetBuffer<i32>> {
+    let mut offsets = Vec::with_capacity(lengths.len() + 1);
+    let mut end: usize = 0;
+    offsets.push(0);
+    for length in lengths {
+        end += length;
+        offsets.push(i32::try_from(end).map_err(|_| misfit(column, "a page holds too many values"))?);
+    }
+    Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
 }
 
-fn list_of(offsets: OffsetBuffer<i32>, values: ArrayRef) -> Result<ListArray> {
-    let element = Arc::new(ArrowField::new(ELEMENT, values.data_type().clone(), false));
-    ListArray::try_new(element, offsets, values, None)
+fn list_of(offsets: OffsetBuffer<i32>, values: ArrayRef, nullable: bool) -> Result<ListArray> {
+    ListArray::try_new(list_field(values.data_type().clone(), nullable), offsets, values, None)
         .map_err(|e| Error::internal("decoded lists do not form a column").because(e))
 }
 

@@ -4,12 +4,23 @@
 //! |---|---|---|
 //! | Bool, Int64, Float, Double | one list of that type | Boolean, Int64, Float32, Float64 |
 //! | Int8, Int16, Int32 | `int_data` (32 bits) | Int8, Int16, Int32 |
-//! | VarChar | `string_data` | Utf8 |
+//! | VarChar, Text, Timestamptz | `string_data` | Utf8 |
+//! | Geometry | `geometry_wkt_data` | Utf8, WKT |
+//! | Mol | `mol_smiles_data` | Utf8, SMILES |
+//! | Date, Time | `date_data`, `time_data` | Date32, Int64 |
+//! | Decimal | `bytes_data`, 8 bytes little-endian | Int64, unscaled |
+//! | UUID | `bytes_data`, 16 bytes | Utf8, hyphenated |
 //! | JSON, `$meta` | `json_data`, bytes | Utf8, byte for byte |
 //! | Array | `array_data`, one scalar list a row | List of the element type |
 //! | FloatVector | `float_vector`, flat | List of Float32 |
 //! | BinaryVector, Float16Vector, BFloat16Vector | flat bytes | List of UInt8 |
+//! | Int8Vector | flat bytes | List of Int8 |
 //! | SparseFloatVector | pairs of u32 and f32, little-endian | Utf8, `{"index":value,...}` |
+//! | ArrayOfStruct | one array (of vectors) a sub-field and row | List of Struct |
+//!
+//! Nulls: replies carry validity inside the scalars or vectors (new) or beside them (old), and the
+//! values of null rows are left out (compacted) or filled in (aligned); all four are read. Inserts
+//! carry both validities and compacted values.
 //!
 //! Owns: that table, and the checks that values fit their declared type. Pure. Does not own:
 //! Parquet (`part`), requests (`milvus`), or what happens to a bad value (the stories).
@@ -32,16 +43,17 @@ use crate::schema::{Column, ElementType, FieldType, Key};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow_schema::{DataType, Field as ArrowField, Fields, Schema as ArrowSchema, SchemaRef};
 use std::sync::Arc;
 
 /// The name of list elements, as the Parquet specification has it.
 const ELEMENT: &str = "element";
 
-/// The Arrow schema of `columns`: every column required, in order, nothing extra.
+/// The Arrow schema of `columns`, in order, nothing extra. Columns that cannot be null are
+/// required.
 pub fn arrow_schema(columns: &[Column]) -> SchemaRef {
     let fields: Vec<_> =
-        columns.iter().map(|c| ArrowField::new(&c.name, arrow_type(&c.kind), false)).collect();
+        columns.iter().map(|c| ArrowField::new(&c.name, arrow_type(&c.kind), c.nullable)).collect();
     Arc::new(ArrowSchema::new(fields))
 }
 
@@ -54,13 +66,40 @@ fn arrow_type(kind: &FieldType) -> DataType {
         FieldType::Int64 => DataType::Int64,
         FieldType::Float => DataType::Float32,
         FieldType::Double => DataType::Float64,
-        FieldType::VarChar { .. } | FieldType::Json | FieldType::SparseFloatVector => DataType::Utf8,
-        FieldType::Array { element, .. } => DataType::List(element_field(element_type(*element))),
-        FieldType::FloatVector { .. } => DataType::List(element_field(DataType::Float32)),
+        FieldType::VarChar { .. }
+        | FieldType::Json
+        | FieldType::SparseFloatVector
+        | FieldType::Text
+        | FieldType::Geometry
+        | FieldType::Timestamptz
+        | FieldType::Uuid
+        | FieldType::Mol => DataType::Utf8,
+        FieldType::Date => DataType::Date32,
+        FieldType::Time | FieldType::Decimal => DataType::Int64,
+        FieldType::Array { element, element_nullable, .. } => {
+            DataType::List(list_field(element_type(*element), *element_nullable))
+        }
+        FieldType::FloatVector { .. } => DataType::List(list_field(DataType::Float32, false)),
         FieldType::BinaryVector { .. }
         | FieldType::Float16Vector { .. }
-        | FieldType::BFloat16Vector { .. } => DataType::List(element_field(DataType::UInt8)),
+        | FieldType::BFloat16Vector { .. } => DataType::List(list_field(DataType::UInt8, false)),
+        FieldType::Int8Vector { .. } => DataType::List(list_field(DataType::Int8, false)),
+        FieldType::VectorArray { element, .. } => DataType::List(list_field(arrow_type(element), false)),
+        FieldType::StructArray { fields } => {
+            DataType::List(list_field(DataType::Struct(struct_fields(fields)), false))
+        }
     }
+}
+
+/// The members of a struct: one element of each sub-field's array.
+fn struct_fields(fields: &[crate::schema::Field]) -> Fields {
+    let member = |f: &crate::schema::Field| match arrow_type(&f.kind) {
+        DataType::List(element) => {
+            ArrowField::new(&f.name, element.data_type().clone(), element.is_nullable())
+        }
+        other => ArrowField::new(&f.name, other, false),
+    };
+    fields.iter().map(member).collect()
 }
 
 fn element_type(element: ElementType) -> DataType {
@@ -76,8 +115,8 @@ fn element_type(element: ElementType) -> DataType {
     }
 }
 
-fn element_field(data_type: DataType) -> Arc<ArrowField> {
-    Arc::new(ArrowField::new(ELEMENT, data_type, false))
+fn list_field(data_type: DataType, nullable: bool) -> Arc<ArrowField> {
+    Arc::new(ArrowField::new(ELEMENT, data_type, nullable))
 }
 
 /// A guess at the bytes of one row, before any was seen.

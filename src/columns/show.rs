@@ -2,7 +2,9 @@
 
 use crate::schema::{Column, FieldType};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type};
+use arrow_array::types::{
+    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use serde_json::Value;
@@ -40,6 +42,17 @@ fn value(array: &ArrayRef, row: usize) -> Value {
             format!("{float:?}").parse::<f64>().map_or(Value::Null, |f| float_json(f))
         }
         DataType::Float64 => float_json(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Date32 => {
+            // Days since 1970-01-01, as in the protocol.
+            array.as_primitive::<Date32Type>().value(row).into()
+        }
+        DataType::Struct(fields) => {
+            let structs = array.as_struct();
+            let member = |(field, column): (&arrow_schema::FieldRef, &ArrayRef)| {
+                (field.name().clone(), value(column, row))
+            };
+            Value::Object(fields.iter().zip(structs.columns()).map(member).collect())
+        }
         DataType::Utf8 => array.as_string::<i32>().value(row).into(),
         DataType::List(_) => {
             let list = array.as_list::<i32>().value(row);

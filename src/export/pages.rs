@@ -129,8 +129,7 @@ pub fn decode_keys(schema: &Schema, fields: Vec<FieldData>) -> Result<Option<Vec
 
 /// The primary key as a column.
 pub fn key_column(schema: &Schema) -> Column {
-    let key = schema.primary_key();
-    Column { name: key.name.clone(), kind: key.kind.clone(), dynamic: false }
+    Column::of(schema.primary_key())
 }
 
 #[cfg(test)]
@@ -140,7 +139,12 @@ mod tests {
 
     #[test]
     fn pages_follow_the_size_of_rows_and_what_the_server_bears() {
-        let vector = Column { name: "v".into(), kind: FieldType::FloatVector { dim: 1024 }, dynamic: false };
+        let vector = Column {
+            name: "v".into(),
+            kind: FieldType::FloatVector { dim: 1024 },
+            nullable: false,
+            dynamic: false,
+        };
         let mut page = PageRows::first(&[vector], MAX_PAGE_ROWS);
         assert_eq!(page.rows, 3_072);
         page.seen(3_072, 3_072 * 100);

@@ -134,7 +134,7 @@ async fn put_part(
     store: &dyn Store,
 ) -> Result<Option<Part>> {
     let Some(finished) = blocking(move || writer.finish()).await? else { return Ok(None) };
-    let FinishedPart { file, size, sha256, rows, first, last } = finished;
+    let FinishedPart { file, size, sha256, rows, first, last, nulls } = finished;
     let name = &meta.name;
     let key = keys::part(&name.database, &name.name, unit.partition.as_deref(), &unit.id, sequence, sha256);
     if store.put_new(&key, Body::File(file), sha256).await? == Put::Exists {
@@ -145,7 +145,7 @@ async fn put_part(
                 .hint("something else writes to this prefix; export under another name"));
         }
     }
-    Ok(Some(Part { key, partition: unit.partition.clone(), size, sha256, rows, first, last }))
+    Ok(Some(Part { key, partition: unit.partition.clone(), size, sha256, rows, first, last, nulls }))
 }
 
 /// Puts the receipt. If another exporter of the same plan was faster, its receipt counts, and it

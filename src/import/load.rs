@@ -123,7 +123,7 @@ fn encode_batches(
     batch: &RecordBatch,
 ) -> Result<Vec<InsertRequest>> {
     let rows = batch.num_rows();
-    if wire_bytes(columns, batch) > 2 * INSERT_BYTES && rows > 1 {
+    if wire_bytes(batch) > 2 * INSERT_BYTES && rows > 1 {
         let mut requests = encode_batches(columns, name, partition, &batch.slice(0, rows / 2))?;
         requests.extend(encode_batches(columns, name, partition, &batch.slice(rows / 2, rows - rows / 2))?);
         return Ok(requests);

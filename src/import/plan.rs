@@ -4,7 +4,7 @@ use super::CollectionOutcome;
 use crate::capacity::{Estimate, Load};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, IndexMade, ServerInfo, ServerKind};
-use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType};
+use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType, Function, FunctionKind};
 use crate::select::{Renames, Selection};
 use crate::snapshot::{CollectionResult, Manifest, Totals};
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,25 +177,90 @@ fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
         if field.primary_key && field.auto_id {
             return Some("keys made by the server (auto-id) cannot be kept yet".to_string());
         }
-        unsupported_type(info, &field.kind).map(|since| format!("type {} is {since}", field.kind))
+        // Inserts put the default in the place of a null, so such nulls cannot arrive as nulls.
+        let nulls: u64 = job.source.parts.iter().filter_map(|p| p.nulls.get(&field.name)).sum();
+        if field.default.is_some() && nulls > 0 {
+            return Some(format!("{nulls} nulls would become the field's default value"));
+        }
+        unsupported_field(info, field)
     };
-    fields.filter_map(|f| reason(f).map(|r| format!("{name} field {:?}: {r}", f.name))).collect()
+    let functions = job.source.meta.schema.functions.iter();
+    let functions = functions
+        .filter_map(|f| unsupported_function(info, f).map(|r| format!("{name} function {:?}: {r}", f.name)));
+    fields
+        .filter_map(|f| reason(f).map(|r| format!("{name} field {:?}: {r}", f.name)))
+        .chain(functions)
+        .collect()
 }
 
-/// Which engines lack which types: the facts behind this stand in `docs/types.md`.
+/// Which engines lack what: the facts behind this stand in `docs/types.md`.
+fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
+    if let Some(since) = unsupported_type(info, &field.kind) {
+        return Some(format!("type {} is {since}", field.kind));
+    }
+    let before = |release| older_than(info, release);
+    if field.nullable && before((2, 5)) {
+        return Some("nullable fields are known since 2.5".into());
+    }
+    if field.nullable && field.kind.is_vector() && before((2, 6)) {
+        return Some("nullable vectors are known since 2.6".into());
+    }
+    if field.default.is_some() && before((2, 5)) {
+        return Some("default values are known since 2.5".into());
+    }
+    if field.clustering_key && before((2, 4)) {
+        return Some("clustering keys are known since 2.4".into());
+    }
+    None
+}
+
+fn older_than(info: &ServerInfo, release: (u32, u32)) -> bool {
+    info.kind == ServerKind::Milvus && info.release().is_some_and(|r| r < release)
+}
+
 fn unsupported_type(info: &ServerInfo, kind: &FieldType) -> Option<&'static str> {
-    let before = |release| info.kind == ServerKind::Milvus && info.release().is_some_and(|r| r < release);
+    let before = |release| older_than(info, release);
+    let lite = |major: u32| info.kind == ServerKind::Lite && info.release().is_some_and(|r| r.0 >= major);
     match kind {
         FieldType::BFloat16Vector { .. } | FieldType::SparseFloatVector if before((2, 4)) => {
             Some("known since 2.4")
         }
+        FieldType::Int8Vector { .. } | FieldType::Geometry | FieldType::Timestamptz if before((2, 6)) => {
+            Some("known since 2.6")
+        }
+        FieldType::StructArray { .. } | FieldType::VectorArray { .. } if before((2, 6)) => {
+            Some("known since 2.6")
+        }
+        FieldType::Text if before((3, 0)) => Some("known since 3.0"),
+        FieldType::Array { element_nullable: true, .. } if before((3, 0)) => Some("known since 3.0"),
         FieldType::BinaryVector { .. }
         | FieldType::Float16Vector { .. }
         | FieldType::BFloat16Vector { .. }
-            if info.kind == ServerKind::Lite && info.release().is_some_and(|r| r >= (3, 0)) =>
+        | FieldType::Int8Vector { .. }
+        | FieldType::StructArray { .. }
+        | FieldType::Text
+            if lite(3) =>
         {
             Some("not known to Milvus Lite 3")
         }
+        FieldType::Date | FieldType::Time | FieldType::Decimal | FieldType::Uuid | FieldType::Mol
+            if lite(3) || before((3, 1)) =>
+        {
+            Some("not known to any server yet")
+        }
+        _ => None,
+    }
+}
+
+/// Functions that the target's version does not know.
+fn unsupported_function(info: &ServerInfo, function: &Function) -> Option<&'static str> {
+    match function.kind {
+        FunctionKind::Bm25 if older_than(info, (2, 5)) => Some("known since 2.5"),
+        FunctionKind::TextEmbedding | FunctionKind::Rerank if older_than(info, (2, 6)) => {
+            Some("known since 2.6")
+        }
+        FunctionKind::MinHash if older_than(info, (2, 6)) => Some("known since 2.6"),
+        FunctionKind::MolFingerprint if older_than(info, (3, 1)) => Some("not known to any server yet"),
         _ => None,
     }
 }
@@ -219,23 +284,23 @@ pub async fn create_indexes(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<IndexMade>> {
     let mut made = Vec::new();
-    for field in job.source.meta.schema.vectors() {
-        let index = job.source.meta.indexes.iter().find(|i| i.field == field.name);
+    for (field, kind) in job.source.meta.schema.vectors() {
+        let index = job.source.meta.indexes.iter().find(|i| i.field == field);
         let metric = index.and_then(|i| i.params.get("metric_type")).map(String::as_str);
         let metric = metric.filter(|m| !m.is_empty()).unwrap_or_else(|| {
-            let usual = usual_metric(&field.kind);
+            let usual = usual_metric(kind);
             warnings.push(format!(
-                "{}: the source had no index on {:?}, so its metric is not known; {usual} was taken",
-                job.target, field.name
+                "{}: the source had no index on {field:?}, so its metric is not known; {usual} was taken",
+                job.target
             ));
             usual
         });
         let name = index.map_or("", |i| i.name.as_str());
-        let index = target.create_vector_index(&job.target, field, name, metric).await?;
+        let index = target.create_vector_index(&job.target, &field, kind, name, metric).await?;
         if index.index_type != "AUTOINDEX" {
             warnings.push(format!(
-                "{}: the target refuses AUTOINDEX on {:?} ({}), so it got {}",
-                job.target, field.name, field.kind, index.index_type
+                "{}: the target refuses AUTOINDEX on {field:?} ({kind}), so it got {}",
+                job.target, index.index_type
             ));
         }
         made.push(index);

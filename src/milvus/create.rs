@@ -4,7 +4,7 @@ use super::call::{Failure, Repeat, RpcError};
 use super::connect::{Client, ServerKind};
 use super::wire_schema;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::schema::{CollectionName, Field, FieldType};
+use crate::schema::{CollectionName, FieldType};
 use crate::snapshot::CollectionMeta;
 use milvus::proto::common::{KeyValuePair, Status};
 use milvus::proto::milvus as api;
@@ -104,33 +104,34 @@ impl Client {
     pub async fn create_vector_index(
         &self,
         name: &CollectionName,
-        field: &Field,
+        field: &str,
+        kind: &FieldType,
         index_name: &str,
         metric_type: &str,
     ) -> Result<IndexMade> {
         let made = |index_type: &str| IndexMade {
-            field: field.name.clone(),
+            field: field.to_string(),
             index_type: index_type.to_string(),
             metric_type: metric_type.to_string(),
         };
-        let doing = || format!("creating the index on {:?} of {name}", field.name);
+        let doing = || format!("creating the index on {field:?} of {name}");
         // Lite 3 accepts AUTOINDEX on a sparse field and then cannot load the collection.
-        let known_refusal = self.info.kind == ServerKind::Lite && field.kind == FieldType::SparseFloatVector;
+        let known_refusal = self.info.kind == ServerKind::Lite && *kind == FieldType::SparseFloatVector;
         if !known_refusal {
-            match self.create_index(name, &field.name, index_name, "AUTOINDEX", metric_type).await {
+            match self.create_index(name, field, index_name, "AUTOINDEX", metric_type).await {
                 Ok(()) => return Ok(made("AUTOINDEX")),
                 Err(e) if e.failure == Failure::Refused => {
-                    tracing::debug!(field = field.name, reason = e.reason, "AUTOINDEX refused");
+                    tracing::debug!(field, reason = e.reason, "AUTOINDEX refused");
                 }
                 Err(e) => return Err(e).map_err(Error::from).context(doing),
             }
         }
-        let plain = match &field.kind {
+        let plain = match kind {
             FieldType::BinaryVector { .. } => "BIN_FLAT",
             FieldType::SparseFloatVector => "SPARSE_INVERTED_INDEX",
             _ => "FLAT",
         };
-        self.create_index(name, &field.name, index_name, plain, metric_type)
+        self.create_index(name, field, index_name, plain, metric_type)
             .await
             .map_err(Error::from)
             .context(doing)?;

@@ -1,10 +1,17 @@
 //! Schemas as servers spell them: reading a description, and asking for the same collection.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::{CollectionName, DYNAMIC_COLUMN, ElementType, Field, FieldType, Schema};
+use crate::schema::{
+    CollectionName, DYNAMIC_COLUMN, DefaultValue, ElementType, Field, FieldType, Function, FunctionKind,
+    Schema,
+};
 use crate::snapshot::CollectionMeta;
+use milvus::proto::common::KeyValuePair;
 use milvus::proto::milvus as api;
-use milvus::proto::schema::{CollectionSchema, DataType, FieldSchema};
+use milvus::proto::schema::value_field::Data as ValueData;
+use milvus::proto::schema::{
+    CollectionSchema, DataType, FieldSchema, FunctionSchema, FunctionType, StructArrayFieldSchema,
+};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,12 +54,6 @@ pub(super) fn read(described: &api::DescribeCollectionResponse) -> std::result::
     if wire.enable_namespace {
         refuse("namespaces".into(), "collections with namespaces are not supported");
     }
-    for function in &wire.functions {
-        refuse(format!("function {:?}", function.name), "functions are not supported yet");
-    }
-    for field in &wire.struct_array_fields {
-        refuse(format!("field {:?}", field.name), "struct arrays are not supported yet");
-    }
     let mut fields = Vec::new();
     for field in wire.fields.iter().filter(|f| !is_hidden(f)) {
         match read_field(field) {
@@ -60,10 +61,23 @@ pub(super) fn read(described: &api::DescribeCollectionResponse) -> std::result::
             Err(reason) => refuse(format!("field {:?}", field.name), &reason),
         }
     }
+    for structs in &wire.struct_array_fields {
+        match read_structs(structs) {
+            Ok(field) => fields.push(field),
+            Err(reason) => refuse(format!("field {:?}", structs.name), &reason),
+        }
+    }
+    let mut functions = Vec::new();
+    for function in &wire.functions {
+        match read_function(function) {
+            Ok(function) => functions.push(function),
+            Err(reason) => refuse(format!("function {:?}", function.name), &reason),
+        }
+    }
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    Schema::new(wire.description.clone(), fields, wire.enable_dynamic_field)
+    Schema::new(wire.description.clone(), fields, functions, wire.enable_dynamic_field)
         .map_err(|e| vec![Refusal { subject: "schema".into(), reason: e.to_string() }])
 }
 
@@ -92,15 +106,6 @@ fn is_hidden(field: &FieldSchema) -> bool {
 fn read_field(wire: &FieldSchema) -> std::result::Result<Field, String> {
     let params: BTreeMap<String, String> =
         wire.type_params.iter().map(|kv| (kv.key.clone(), kv.value.clone())).collect();
-    if wire.nullable {
-        return Err("nullable fields are not supported yet".into());
-    }
-    if wire.element_nullable {
-        return Err("arrays with null elements are not supported yet".into());
-    }
-    if wire.is_function_output {
-        return Err("function outputs are not supported yet".into());
-    }
     Ok(Field {
         name: wire.name.clone(),
         kind: read_type(wire, &params)?,
@@ -108,7 +113,73 @@ fn read_field(wire: &FieldSchema) -> std::result::Result<Field, String> {
         primary_key: wire.is_primary_key,
         auto_id: wire.auto_id,
         partition_key: wire.is_partition_key,
+        clustering_key: wire.is_clustering_key,
+        nullable: wire.nullable,
+        default: wire.default_value.as_ref().and_then(|value| value.data.as_ref()).map(read_default),
         params,
+    })
+}
+
+fn read_structs(wire: &StructArrayFieldSchema) -> std::result::Result<Field, String> {
+    let sub = |field: &FieldSchema| {
+        let field = read_field(field).map_err(|reason| format!("sub-field {:?}: {reason}", field.name))?;
+        if field.nullable || field.primary_key {
+            return Err(format!("sub-field {:?} has attributes that are not known", field.name));
+        }
+        Ok(field)
+    };
+    Ok(Field {
+        name: wire.name.clone(),
+        kind: FieldType::StructArray {
+            fields: wire.fields.iter().map(sub).collect::<std::result::Result<_, _>>()?,
+        },
+        description: wire.description.clone(),
+        primary_key: false,
+        auto_id: false,
+        partition_key: false,
+        clustering_key: false,
+        nullable: wire.nullable,
+        default: None,
+        params: pairs(&wire.type_params),
+    })
+}
+
+fn pairs(params: &[KeyValuePair]) -> BTreeMap<String, String> {
+    params.iter().map(|kv| (kv.key.clone(), kv.value.clone())).collect()
+}
+
+fn read_default(value: &ValueData) -> DefaultValue {
+    match value {
+        ValueData::BoolData(value) => DefaultValue::Bool(*value),
+        ValueData::IntData(value) | ValueData::DateData(value) => DefaultValue::Int(i64::from(*value)),
+        ValueData::LongData(value) | ValueData::TimestamptzData(value) | ValueData::TimeData(value) => {
+            DefaultValue::Int(*value)
+        }
+        ValueData::FloatData(value) => DefaultValue::Float(value.to_bits()),
+        ValueData::DoubleData(value) => DefaultValue::Double(value.to_bits()),
+        ValueData::StringData(value) => DefaultValue::Text(value.clone()),
+        ValueData::BytesData(value) => DefaultValue::Bytes(value.clone()),
+    }
+}
+
+fn read_function(wire: &FunctionSchema) -> std::result::Result<Function, String> {
+    let kind = match FunctionType::try_from(wire.r#type) {
+        Ok(FunctionType::Bm25) => FunctionKind::Bm25,
+        Ok(FunctionType::TextEmbedding) => FunctionKind::TextEmbedding,
+        Ok(FunctionType::Rerank) => FunctionKind::Rerank,
+        Ok(FunctionType::MinHash) => FunctionKind::MinHash,
+        Ok(FunctionType::MolFingerprint) => FunctionKind::MolFingerprint,
+        Ok(FunctionType::Unknown) | Err(_) => {
+            return Err(format!("its kind, number {}, is not known to this build", wire.r#type));
+        }
+    };
+    Ok(Function {
+        name: wire.name.clone(),
+        kind,
+        description: wire.description.clone(),
+        inputs: wire.input_field_names.clone(),
+        outputs: wire.output_field_names.clone(),
+        params: pairs(&wire.params),
     })
 }
 
@@ -120,8 +191,8 @@ fn read_type(
         let text = params.get(key).ok_or_else(|| format!("the server does not say its {key}"))?;
         text.parse().map_err(|_| format!("its {key} {text:?} is not a number"))
     };
-    let known = DataType::try_from(wire.data_type);
-    Ok(match known {
+    let dense = |number_of: i32| read_dense(number_of, number("dim")?);
+    Ok(match DataType::try_from(wire.data_type) {
         Ok(DataType::Bool) => FieldType::Bool,
         Ok(DataType::Int8) => FieldType::Int8,
         Ok(DataType::Int16) => FieldType::Int16,
@@ -133,15 +204,42 @@ fn read_type(
         Ok(DataType::Json) => FieldType::Json,
         Ok(DataType::Array) => FieldType::Array {
             element: read_element(wire.element_type)?,
+            element_nullable: wire.element_nullable,
             max_capacity: number("max_capacity")?,
         },
-        Ok(DataType::FloatVector) => FieldType::FloatVector { dim: number("dim")? },
-        Ok(DataType::BinaryVector) => FieldType::BinaryVector { dim: number("dim")? },
-        Ok(DataType::Float16Vector) => FieldType::Float16Vector { dim: number("dim")? },
-        Ok(DataType::BFloat16Vector) => FieldType::BFloat16Vector { dim: number("dim")? },
+        Ok(DataType::Text) => FieldType::Text,
+        Ok(DataType::Geometry) => FieldType::Geometry,
+        Ok(DataType::Timestamptz) => FieldType::Timestamptz,
+        Ok(DataType::Date) => FieldType::Date,
+        Ok(DataType::Time) => FieldType::Time,
+        Ok(DataType::Decimal) => FieldType::Decimal,
+        Ok(DataType::Uuid) => FieldType::Uuid,
+        Ok(DataType::Mol) => FieldType::Mol,
         Ok(DataType::SparseFloatVector) => FieldType::SparseFloatVector,
-        Ok(other) => return Err(format!("type {} is not supported yet", other.as_str_name())),
+        Ok(DataType::ArrayOfVector) => FieldType::VectorArray {
+            element: Box::new(dense(wire.element_type)?),
+            max_capacity: number("max_capacity")?,
+        },
+        Ok(
+            DataType::FloatVector
+            | DataType::BinaryVector
+            | DataType::Float16Vector
+            | DataType::BFloat16Vector
+            | DataType::Int8Vector,
+        ) => dense(wire.data_type)?,
+        Ok(other) => return Err(format!("type {} is not supported", other.as_str_name())),
         Err(_) => return Err(format!("type number {} is not known to this build", wire.data_type)),
+    })
+}
+
+fn read_dense(number: i32, dim: u32) -> std::result::Result<FieldType, String> {
+    Ok(match DataType::try_from(number) {
+        Ok(DataType::FloatVector) => FieldType::FloatVector { dim },
+        Ok(DataType::BinaryVector) => FieldType::BinaryVector { dim },
+        Ok(DataType::Float16Vector) => FieldType::Float16Vector { dim },
+        Ok(DataType::BFloat16Vector) => FieldType::BFloat16Vector { dim },
+        Ok(DataType::Int8Vector) => FieldType::Int8Vector { dim },
+        _ => return Err(format!("vectors of type number {number} are not known to this build")),
     })
 }
 
@@ -156,7 +254,7 @@ fn read_element(number: i32) -> std::result::Result<ElementType, String> {
         Ok(DataType::Double) => ElementType::Double,
         Ok(DataType::VarChar) => ElementType::VarChar,
         Ok(other) => {
-            return Err(format!("array elements of type {} are not supported yet", other.as_str_name()));
+            return Err(format!("array elements of type {} are not supported", other.as_str_name()));
         }
         Err(_) => return Err(format!("array elements of type number {number} are not known to this build")),
     })
@@ -171,24 +269,25 @@ pub(super) fn create_request(
     let described = decode(&meta.described)?;
     let consistency_level = described.consistency_level;
     let source = described.schema.unwrap_or_default();
-    let fields = source.fields.iter().filter(|f| !is_hidden(f)).map(|f| FieldSchema {
-        name: f.name.clone(),
-        description: f.description.clone(),
-        data_type: f.data_type,
-        element_type: f.element_type,
-        type_params: f.type_params.clone(),
-        is_primary_key: f.is_primary_key,
-        auto_id: f.auto_id,
-        default_value: f.default_value.clone(),
-        is_partition_key: f.is_partition_key,
-        is_clustering_key: f.is_clustering_key,
-        ..Default::default()
+    let fields = source.fields.iter().filter(|f| !is_hidden(f)).map(create_field).collect();
+    let structs = source.struct_array_fields.iter().map(|s| StructArrayFieldSchema {
+        field_id: 0,
+        fields: s.fields.iter().map(create_field).collect(),
+        ..s.clone()
+    });
+    let functions = source.functions.iter().map(|f| FunctionSchema {
+        id: 0,
+        input_field_ids: Vec::new(),
+        output_field_ids: Vec::new(),
+        ..f.clone()
     });
     let portable = |key: &str| !ENVIRONMENT_PROPERTIES.contains(&key) && !key.starts_with("cipher.");
     let schema = CollectionSchema {
         name: target.name.clone(),
         description: source.description.clone(),
-        fields: fields.collect(),
+        fields,
+        struct_array_fields: structs.collect(),
+        functions: functions.collect(),
         enable_dynamic_field: source.enable_dynamic_field,
         ..Default::default()
     };
@@ -205,4 +304,9 @@ pub(super) fn create_request(
         num_partitions,
         ..Default::default()
     })
+}
+
+/// A field without what the server assigns by itself.
+fn create_field(source: &FieldSchema) -> FieldSchema {
+    FieldSchema { field_id: 0, state: 0, index_params: Vec::new(), ..source.clone() }
 }

@@ -4,11 +4,12 @@ use crate::columns::{Keys, arrow_schema};
 use crate::digest::{HashingWriter, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, FieldType, Key};
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use std::collections::BTreeMap;
 use std::io::BufWriter;
 use tempfile::NamedTempFile;
 
@@ -26,6 +27,7 @@ pub struct PartWriter {
     rows: u64,
     first: Option<Key>,
     last: Option<Key>,
+    nulls: BTreeMap<String, u64>,
 }
 
 /// A part that is complete on this machine and not yet in the bucket.
@@ -42,6 +44,8 @@ pub struct FinishedPart {
     pub first: Key,
     /// Greatest key.
     pub last: Key,
+    /// Nulls by column, of columns that have any.
+    pub nulls: BTreeMap<String, u64>,
 }
 
 impl PartWriter {
@@ -50,7 +54,14 @@ impl PartWriter {
         let sink = HashingWriter::new(BufWriter::with_capacity(1 << 20, spool));
         let writer = ArrowWriter::try_new(sink, arrow_schema(columns), Some(properties(columns)))
             .map_err(|e| Error::internal("a part cannot be started").because(e))?;
-        Ok(PartWriter { writer, key_column: key_column.to_string(), rows: 0, first: None, last: None })
+        Ok(PartWriter {
+            writer,
+            key_column: key_column.to_string(),
+            rows: 0,
+            first: None,
+            last: None,
+            nulls: BTreeMap::new(),
+        })
     }
 
     /// Appends rows, whose keys must be greater than all before.
@@ -63,6 +74,11 @@ impl PartWriter {
         self.first.get_or_insert_with(|| keys.get(0));
         self.last = Some(last);
         self.rows += batch.num_rows() as u64;
+        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            if array.null_count() > 0 {
+                *self.nulls.entry(field.name().clone()).or_default() += array.null_count() as u64;
+            }
+        }
         self.writer.write(batch).map_err(cannot_write)?;
         if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
             self.writer.flush().map_err(cannot_write)?;
@@ -80,7 +96,7 @@ impl PartWriter {
         let (Some(first), Some(last)) = (self.first, self.last) else { return Ok(None) };
         let (buffered, sha256, size) = self.writer.into_inner().map_err(cannot_write)?.finish();
         let file = buffered.into_inner().map_err(|e| cannot_write(e.into_error().into()))?;
-        Ok(Some(FinishedPart { file, size, sha256, rows: self.rows, first, last }))
+        Ok(Some(FinishedPart { file, size, sha256, rows: self.rows, first, last, nulls: self.nulls }))
     }
 }
 
@@ -112,9 +128,8 @@ fn properties(columns: &[Column]) -> WriterProperties {
                 .set_column_compression(list, Compression::UNCOMPRESSED),
             FieldType::BinaryVector { .. }
             | FieldType::Float16Vector { .. }
-            | FieldType::BFloat16Vector { .. } => {
-                builder.set_column_compression(list, Compression::UNCOMPRESSED)
-            }
+            | FieldType::BFloat16Vector { .. }
+            | FieldType::Int8Vector { .. } => builder.set_column_compression(list, Compression::UNCOMPRESSED),
             // Auditors and engines skip by key; nothing else needs statistics.
             FieldType::Int64 | FieldType::VarChar { .. } => {
                 builder.set_column_statistics_enabled(plain, EnabledStatistics::Chunk)

@@ -6,7 +6,7 @@ use super::{MAX_PART_BYTES, MAX_PART_ROWS, keys, wire};
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{FieldType, Key};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// One Parquet file: rows of one partition, one key range, ascending and unique by key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Part {
     pub first: Key,
     /// Greatest key.
     pub last: Key,
+    /// Nulls by column, of columns that have any.
+    pub nulls: BTreeMap<String, u64>,
 }
 
 /// How firmly the rows belong to one moment.

@@ -180,6 +180,31 @@ struct Schema {
     description: String,
     dynamic: bool,
     fields: Vec<Field>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    functions: Vec<Function>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Function {
+    name: String,
+    kind: String,
+    description: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    params: BTreeMap<String, String>,
+}
+
+/// `{"int": 7}`, `{"text": "a"}`, ...; floats as numbers that read back to the same bits.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DefaultValue {
+    Bool(bool),
+    Int(i64),
+    Float(f32),
+    Double(f64),
+    Text(String),
+    /// base64.
+    Bytes(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,6 +214,10 @@ struct Field {
     kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     element_type: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    element_nullable: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    fields: Vec<Field>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dim: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,6 +228,12 @@ struct Field {
     primary_key: bool,
     auto_id: bool,
     partition_key: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    clustering_key: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    nullable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default: Option<DefaultValue>,
     params: BTreeMap<String, String>,
 }
 
@@ -212,6 +247,8 @@ struct Part {
     rows: u64,
     first_key: Key,
     last_key: Key,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    nulls: BTreeMap<String, u64>,
 }
 
 /// `{"int": 7}` or `{"text": "a"}`.
@@ -435,6 +472,7 @@ impl From<&domain::Part> for Part {
             rows: part.rows,
             first_key: (&part.first).into(),
             last_key: (&part.last).into(),
+            nulls: part.nulls.clone(),
         }
     }
 }
@@ -449,6 +487,7 @@ impl From<Part> for domain::Part {
             rows: wire.rows,
             first: wire.first_key.into(),
             last: wire.last_key.into(),
+            nulls: wire.nulls,
         }
     }
 }
@@ -556,6 +595,7 @@ impl From<&schema::Schema> for Schema {
             description: schema.description.clone(),
             dynamic: schema.dynamic,
             fields: schema.fields.iter().map(Field::from).collect(),
+            functions: schema.functions.iter().map(Function::from).collect(),
         }
     }
 }
@@ -565,32 +605,113 @@ impl TryFrom<Schema> for schema::Schema {
 
     fn try_from(wire: Schema) -> Result<Self> {
         let fields = wire.fields.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-        schema::Schema::new(wire.description, fields, wire.dynamic)
+        let functions = wire.functions.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+        schema::Schema::new(wire.description, fields, functions, wire.dynamic)
+    }
+}
+
+impl From<&schema::Function> for Function {
+    fn from(function: &schema::Function) -> Self {
+        Function {
+            name: function.name.clone(),
+            kind: function.kind.name().to_string(),
+            description: function.description.clone(),
+            inputs: function.inputs.clone(),
+            outputs: function.outputs.clone(),
+            params: function.params.clone(),
+        }
+    }
+}
+
+impl TryFrom<Function> for schema::Function {
+    type Error = Error;
+
+    fn try_from(wire: Function) -> Result<Self> {
+        let kind =
+            schema::FunctionKind::ALL.into_iter().find(|k| k.name() == wire.kind).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    format!("function kind {:?} is not known to this build", wire.kind),
+                )
+            })?;
+        Ok(schema::Function {
+            name: wire.name,
+            kind,
+            description: wire.description,
+            inputs: wire.inputs,
+            outputs: wire.outputs,
+            params: wire.params,
+        })
+    }
+}
+
+impl From<&schema::DefaultValue> for DefaultValue {
+    fn from(value: &schema::DefaultValue) -> Self {
+        match value {
+            schema::DefaultValue::Bool(value) => DefaultValue::Bool(*value),
+            schema::DefaultValue::Int(value) => DefaultValue::Int(*value),
+            schema::DefaultValue::Float(bits) => DefaultValue::Float(f32::from_bits(*bits)),
+            schema::DefaultValue::Double(bits) => DefaultValue::Double(f64::from_bits(*bits)),
+            schema::DefaultValue::Text(value) => DefaultValue::Text(value.clone()),
+            schema::DefaultValue::Bytes(value) => DefaultValue::Bytes(BASE64.encode(value)),
+        }
+    }
+}
+
+impl TryFrom<DefaultValue> for schema::DefaultValue {
+    type Error = Error;
+
+    fn try_from(wire: DefaultValue) -> Result<Self> {
+        Ok(match wire {
+            DefaultValue::Bool(value) => schema::DefaultValue::Bool(value),
+            DefaultValue::Int(value) => schema::DefaultValue::Int(value),
+            DefaultValue::Float(value) => schema::DefaultValue::Float(value.to_bits()),
+            DefaultValue::Double(value) => schema::DefaultValue::Double(value.to_bits()),
+            DefaultValue::Text(value) => schema::DefaultValue::Text(value),
+            DefaultValue::Bytes(text) => {
+                schema::DefaultValue::Bytes(BASE64.decode(&text).map_err(|e| {
+                    Error::new(ErrorKind::Integrity, "a default value is not base64").because(e)
+                })?)
+            }
+        })
     }
 }
 
 impl From<&schema::Field> for Field {
     fn from(field: &schema::Field) -> Self {
         let (mut element_type, mut max_length, mut max_capacity) = (None, None, None);
-        match field.kind {
-            FieldType::VarChar { max_length: bytes } => max_length = Some(bytes),
-            FieldType::Array { element, max_capacity: elements } => {
+        let (mut element_nullable, mut dim, mut fields) = (false, field.kind.dim(), Vec::new());
+        match &field.kind {
+            FieldType::VarChar { max_length: bytes } => max_length = Some(*bytes),
+            FieldType::Array { element, element_nullable: nullable, max_capacity: elements } => {
                 element_type = Some(element.name().to_string());
-                max_capacity = Some(elements);
+                element_nullable = *nullable;
+                max_capacity = Some(*elements);
             }
+            FieldType::VectorArray { element, max_capacity: elements } => {
+                element_type = Some(element.name().to_string());
+                dim = element.dim();
+                max_capacity = Some(*elements);
+            }
+            FieldType::StructArray { fields: inner } => fields = inner.iter().map(Field::from).collect(),
             _ => {}
         }
         Field {
             name: field.name.clone(),
             kind: field.kind.name().to_string(),
             element_type,
-            dim: field.kind.dim(),
+            element_nullable,
+            fields,
+            dim,
             max_length,
             max_capacity,
             description: field.description.clone(),
             primary_key: field.primary_key,
             auto_id: field.auto_id,
             partition_key: field.partition_key,
+            clustering_key: field.clustering_key,
+            nullable: field.nullable,
+            default: field.default.as_ref().map(DefaultValue::from),
             params: field.params.clone(),
         }
     }
@@ -599,8 +720,8 @@ impl From<&schema::Field> for Field {
 impl TryFrom<Field> for schema::Field {
     type Error = Error;
 
-    fn try_from(wire: Field) -> Result<Self> {
-        let kind = field_type(&wire).map_err(|e| e.context(format!("field {:?}", wire.name)))?;
+    fn try_from(mut wire: Field) -> Result<Self> {
+        let kind = field_type(&mut wire).map_err(|e| e.context(format!("field {:?}", wire.name)))?;
         Ok(schema::Field {
             name: wire.name,
             kind,
@@ -608,12 +729,17 @@ impl TryFrom<Field> for schema::Field {
             primary_key: wire.primary_key,
             auto_id: wire.auto_id,
             partition_key: wire.partition_key,
+            clustering_key: wire.clustering_key,
+            nullable: wire.nullable,
+            default: wire.default.map(TryInto::try_into).transpose()?,
             params: wire.params,
         })
     }
 }
 
-fn field_type(wire: &Field) -> Result<FieldType> {
+fn field_type(wire: &mut Field) -> Result<FieldType> {
+    let fields = std::mem::take(&mut wire.fields);
+    let wire = &*wire;
     let need = |value: Option<u32>, what: &str| {
         value.ok_or_else(|| Error::new(ErrorKind::Integrity, format!("type {} needs {what}", wire.kind)))
     };
@@ -632,18 +758,45 @@ fn field_type(wire: &Field) -> Result<FieldType> {
             let element = ElementType::ALL.into_iter().find(|e| e.name() == name).ok_or_else(|| {
                 Error::new(ErrorKind::Unsupported, format!("array elements of type {name:?} are not known"))
             })?;
-            FieldType::Array { element, max_capacity: need(wire.max_capacity, "max_capacity")? }
+            FieldType::Array {
+                element,
+                element_nullable: wire.element_nullable,
+                max_capacity: need(wire.max_capacity, "max_capacity")?,
+            }
         }
-        "FloatVector" => FieldType::FloatVector { dim: need(wire.dim, "dim")? },
-        "BinaryVector" => FieldType::BinaryVector { dim: need(wire.dim, "dim")? },
-        "Float16Vector" => FieldType::Float16Vector { dim: need(wire.dim, "dim")? },
-        "BFloat16Vector" => FieldType::BFloat16Vector { dim: need(wire.dim, "dim")? },
         "SparseFloatVector" => FieldType::SparseFloatVector,
+        "Text" => FieldType::Text,
+        "Geometry" => FieldType::Geometry,
+        "Timestamptz" => FieldType::Timestamptz,
+        "Date" => FieldType::Date,
+        "Time" => FieldType::Time,
+        "Decimal" => FieldType::Decimal,
+        "UUID" => FieldType::Uuid,
+        "Mol" => FieldType::Mol,
+        "ArrayOfVector" => FieldType::VectorArray {
+            element: Box::new(dense_vector(
+                wire.element_type.as_deref().unwrap_or_default(),
+                need(wire.dim, "dim")?,
+            )?),
+            max_capacity: need(wire.max_capacity, "max_capacity")?,
+        },
+        "ArrayOfStruct" => FieldType::StructArray {
+            fields: fields.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
+        },
+        dense => dense_vector(dense, wire.dim.unwrap_or_default())?,
+    })
+}
+
+fn dense_vector(name: &str, dim: u32) -> Result<FieldType> {
+    Ok(match name {
+        "FloatVector" => FieldType::FloatVector { dim },
+        "BinaryVector" => FieldType::BinaryVector { dim },
+        "Float16Vector" => FieldType::Float16Vector { dim },
+        "BFloat16Vector" => FieldType::BFloat16Vector { dim },
+        "Int8Vector" => FieldType::Int8Vector { dim },
         other => {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("type {other:?} is not known to this build"),
-            ));
+            let what = format!("type {other:?} is not known to this build");
+            return Err(Error::new(ErrorKind::Unsupported, what));
         }
     })
 }
