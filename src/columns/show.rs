@@ -39,7 +39,7 @@ fn value(array: &ArrayRef, row: usize) -> Value {
         DataType::Float32 => {
             let float = array.as_primitive::<Float32Type>().value(row);
             // By way of the shortest text, so that 0.1 is not shown as 0.10000000149011612.
-            format!("{float:?}").parse::<f64>().map_or(Value::Null, |f| float_json(f))
+            format!("{float:?}").parse::<f64>().map_or(Value::Null, float_json)
         }
         DataType::Float64 => float_json(array.as_primitive::<Float64Type>().value(row)),
         DataType::Date32 => {

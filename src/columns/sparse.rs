@@ -10,7 +10,7 @@ const MAX_INDEX: u32 = u32::MAX - 1;
 
 /// Appends `contents` (pairs of little-endian u32 index and f32 value) as JSON text.
 pub(super) fn to_json(contents: &[u8], out: &mut String) -> Result<(), String> {
-    if contents.len() % 8 != 0 {
+    if !contents.len().is_multiple_of(8) {
         return Err(format!("{} bytes are not whole pairs of index and value", contents.len()));
     }
     out.push('{');

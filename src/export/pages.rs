@@ -80,7 +80,7 @@ impl Reader {
                     tracing::debug!(rows = self.page.rows, reason = e.reason, "page too large: halving it");
                     self.page.halve().ok_or(e).map_err(Error::from).context(|| doing(&self.last))?;
                 }
-                Err(e) => return Err(e).map_err(Error::from).context(|| doing(&self.last)),
+                Err(e) => return Err(Error::from(e).context(doing(&self.last))),
             }
         };
         let bytes = page.bytes;

@@ -123,7 +123,7 @@ impl Client {
                 Err(e) if e.failure == Failure::Refused => {
                     tracing::debug!(field, reason = e.reason, "AUTOINDEX refused");
                 }
-                Err(e) => return Err(e).map_err(Error::from).context(doing),
+                Err(e) => return Err(Error::from(e).context(doing())),
             }
         }
         let plain = match kind {

@@ -41,8 +41,9 @@ class Engine:
     json_scalars: bool = True
     # 2.3.5 counts a row with this key but its Query never returns it
     i64_max_key: bool = True
-    # Lite 2.5.1 stores such keys, but no literal of its expression language matches them
-    newline_keys: bool = True
+    # In a key literal a line break is `\n`; Lite 2.5.1 reads that as two characters and wants a backslash and the
+    # line break itself. (A carriage return alone cannot be written there at all; no test uses one.)
+    newline: str = "\\n"
     # Lite 3.2.2: "sparse vector must contain at least one nonzero float32 weight", and it drops explicit zeros
     sparse_empty: bool = True
     # Lite 3.2.2 describes collections and fields without descriptions, whatever was given at creation
@@ -84,7 +85,7 @@ ENGINES = {
             databases=False,
             partitions=False,
             aliases=False,
-            newline_keys=False,
+            newline="\\\n",
             keeps_consistency=False,
         ),
         Engine(
@@ -111,6 +112,8 @@ def both(a: Engine, b: Engine) -> Engine:
         x, y = getattr(a, name), getattr(b, name)
         if name == "name":
             merged[name] = f"{x}-{y}"
+        elif name == "newline":
+            pass
         elif name == "vectors":
             merged[name] = {kind: x[kind] for kind in x if kind in y}
         else:
@@ -315,24 +318,15 @@ def int_keys(engine: Engine) -> Callable[[random.Random], Iterator[int]]:
     return values
 
 
-def string_keys(engine: Engine) -> Callable[[random.Random], Iterator[str]]:
-    def usable(text: str) -> str:
-        return text if engine.newline_keys else text.replace("\n", "").replace("\r", "")
-
-    def values(rng: random.Random) -> Iterator[str]:
-        used = set()
-        for text in STRINGS:
-            if (key := usable(text)) not in used:
-                used.add(key)
-                yield key
-        alphabet = ("a", "b", "é", "世", "😀", '"', "\\", "'", "\t", "\0", "\n", " ", "\x7f", "%")
-        for n in itertools.count():
-            key = usable("".join(rng.choice(alphabet) for _ in range(rng.randint(1, 12)))) + f"{n:x}"
-            if key not in used:
-                used.add(key)
-                yield key
-
-    return values
+def string_keys(rng: random.Random) -> Iterator[str]:
+    used = set(STRINGS)
+    yield from STRINGS
+    alphabet = ("a", "b", "é", "世", "😀", '"', "\\", "'", "\t", "\0", "\n", "\r\n", " ", "\x7f", "%")
+    for n in itertools.count():
+        key = "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 12))) + f"{n:x}"
+        if key not in used:
+            used.add(key)
+            yield key
 
 
 # --- collections --------------------------------------------------------------------------------------------------
@@ -360,7 +354,7 @@ def wide(
     if key == T.INT64:
         add("pk", T.INT64, int_keys(engine), is_primary=True, description="the key")
     else:
-        add("pk", T.VARCHAR, string_keys(engine), is_primary=True, max_length=1000)
+        add("pk", T.VARCHAR, string_keys, is_primary=True, max_length=1000)
     add("flag", T.BOOL, bools)
     add("i8", T.INT8, ints(8), description='one byte, "signed"')
     add("i16", T.INT16, ints(16))

@@ -117,7 +117,11 @@ class Cluster:
     def aliases(self, name: str, database: str = "default") -> list[str]:
         if not self.engine.aliases:
             return []
-        return sorted(self.client(database).list_aliases(name, timeout=TIMEOUT).get("aliases", []))
+        client = self.client(database)
+        if self.engine.name == "milvus235":  # its ListAliases does not look at the connection's database
+            return sorted(client.describe_collection(name, timeout=TIMEOUT)["aliases"])
+        # Lite 3.2.2 names them only here; its DescribeCollection has none
+        return sorted(client.list_aliases(name, timeout=TIMEOUT).get("aliases", []))
 
     def loaded(self, name: str, database: str = "default") -> bool:
         return self.client(database).get_load_state(name, timeout=TIMEOUT)["state"] == LoadState.Loaded
@@ -195,7 +199,7 @@ class Cluster:
         keys = [row[spec.key] for row in source]
         found: dict = {}
         extra = {"partition_names": [partition]} if partition and self.engine.partitions else {}
-        for expression in _key_filters(spec.key, keys):
+        for expression in _key_filters(spec.key, keys, self.engine.newline):
             reply = client.query(
                 name,
                 filter=expression,
@@ -217,25 +221,31 @@ def _length(value: Any) -> int:
     return len(value) if hasattr(value, "__len__") else 1
 
 
-def _key_filters(column: str, keys: list) -> Iterable[str]:
+def _key_filters(column: str, keys: list, newline: str) -> Iterable[str]:
     """Expressions that select exactly these keys.
 
-    The literals that all three servers understand: characters as they are, with only the quote, the backslash, and
-    (where the server can at all) newline and carriage return escaped. The smallest 64-bit integer has no literal
+    The literals that the servers understand: characters as they are, with only the quote, the backslash and line
+    breaks escaped. The smallest 64-bit integer has no literal
     in 2.3.5, and in Lite 2.5.1 its literal means the next one.
     """
     usual = [key for key in keys if key != I64_MIN]
     for start in range(0, len(usual), BATCH):
         batch = usual[start : start + BATCH]
-        yield f"{column} in [{', '.join(map(key_literal, batch))}]"
+        yield f"{column} in [{', '.join(key_literal(key, newline) for key in batch)}]"
     if len(usual) != len(keys):
         yield f"{column} < {I64_MIN + 1}"
 
 
-def key_literal(key: Any) -> str:
+def key_literal(key: Any, newline: str) -> str:
     if isinstance(key, int):
         return str(key)
-    return '"' + key.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r") + '"'
+    text = key.replace("\\", "\\\\").replace('"', '\\"')
+    if newline == "\\n":
+        text = text.replace("\n", "\\n").replace("\r", "\\r")
+    else:
+        # there, a backslash before CR LF stands for both
+        text = text.replace("\r\n", "\0crlf").replace("\n", newline).replace("\0crlf", "\\\r\n")
+    return f'"{text}"'
 
 
 # --- values -------------------------------------------------------------------------------------------------------
