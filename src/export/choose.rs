@@ -4,7 +4,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::Client;
 use crate::schema::CollectionName;
 use crate::select::Selection;
-use crate::snapshot::CollectionMeta;
+use crate::snapshot::{CollectionMeta, Database};
+use std::collections::BTreeSet;
 
 /// Describes the selected collections. What cannot be copied is refused here, all of it at once
 /// and by name.
@@ -48,4 +49,16 @@ pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<C
     }
     Err(Error::new(ErrorKind::Unsupported, format!("cannot be copied exactly: {}", refusals.join("; ")))
         .hint("leave these collections out with `--exclude`"))
+}
+
+/// The databases that the collections are in.
+pub async fn databases(source: &Client, collections: &[CollectionMeta]) -> Result<Vec<Database>> {
+    let names: BTreeSet<&str> = collections.iter().map(|meta| meta.name.database.as_str()).collect();
+    let mut databases = Vec::new();
+    for name in names {
+        let properties =
+            source.database_properties(name).await.context(|| format!("describing database {name}"))?;
+        databases.push(Database { name: name.to_string(), properties });
+    }
+    Ok(databases)
 }

@@ -41,6 +41,7 @@ pub async fn commit(
         source: plan.source.clone(),
         bucket_limits: begun.bucket_limits.clone(),
         bookkeeping,
+        databases: plan.databases.clone(),
         collections,
     };
     let mut warnings = remove_leftovers(&manifest, store).await?;

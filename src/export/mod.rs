@@ -141,6 +141,7 @@ async fn export_loaded(
             part_size: options.part_size,
             allow_writes: options.allow_writes,
         },
+        databases: choose::databases(source, collections).await?,
         collections: std::mem::take(collections),
         units: units.units,
     };

@@ -3,9 +3,9 @@
 use super::plan::Job;
 use crate::blocking::blocking;
 use crate::columns::{self, wire_bytes};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fetch::fetch;
-use crate::milvus::{Client, Failure, InsertRequest, Mutation, RpcError};
+use crate::milvus::{Client, Failure, InsertRequest, KeyPolicy, Mutation, RpcError};
 use crate::part::PartReader;
 use crate::progress::Progress;
 use crate::schema::{CollectionName, Column};
@@ -52,14 +52,16 @@ async fn load_part(
     progress: &Progress,
 ) -> Result<Mutation> {
     let columns = job.source.meta.schema.columns();
+    let keys = job.keys;
     let key_field = job.source.meta.schema.primary_key().name.clone();
     let about = || format!("part {}", part.key);
     let file = fetch(store, part).await?;
 
     let rows_at_once = rows_per_insert(&columns, part);
     let opened = part.clone();
+    let reader_key = key_field.clone();
     let schema = columns.clone();
-    let mut reader = blocking(move || PartReader::open(file, &schema, &key_field, &opened, rows_at_once))
+    let mut reader = blocking(move || PartReader::open(file, &schema, &reader_key, &opened, rows_at_once))
         .await
         .context(about)?;
 
@@ -69,10 +71,12 @@ async fn load_part(
     let partition = job.partition(part).map(str::to_string);
     let read = async move {
         loop {
-            let (columns, name, partition) = (columns.clone(), name.clone(), partition.clone());
+            let (columns, name, partition, key_field) =
+                (columns.clone(), name.clone(), partition.clone(), key_field.clone());
             let step = blocking(move || {
                 let Some(batch) = reader.next_batch()? else { return Ok(None) };
-                let requests = encode_batches(&columns, &name, partition.as_deref(), &batch)?;
+                let requests =
+                    encode_batches(&columns, &name, partition.as_deref(), &batch, keys, &key_field)?;
                 Ok(Some((reader, requests)))
             });
             let Some((next, requests)) = step.await? else { return Ok(()) };
@@ -103,6 +107,9 @@ async fn insert(target: &Client, request: &InsertRequest) -> Result<Mutation> {
         Failure::TooLarge => {
             Error::from(e).hint("raise the server's message limit; a request has about 12 MiB")
         }
+        Failure::NoReply => Error::new(ErrorKind::OutcomeUnknown, "the reply to an insert was lost, so its rows may be there or not")
+            .because(std::io::Error::other(e.reason.clone()))
+            .hint("the target makes the keys of this collection, so the rows cannot be told apart: drop the collection and import it again"),
         _ => Error::from(e),
     })
 }
@@ -121,13 +128,27 @@ fn encode_batches(
     name: &CollectionName,
     partition: Option<&str>,
     batch: &RecordBatch,
+    keys: KeyPolicy,
+    key_field: &str,
 ) -> Result<Vec<InsertRequest>> {
     let rows = batch.num_rows();
     if wire_bytes(batch) > 2 * INSERT_BYTES && rows > 1 {
-        let mut requests = encode_batches(columns, name, partition, &batch.slice(0, rows / 2))?;
-        requests.extend(encode_batches(columns, name, partition, &batch.slice(rows / 2, rows - rows / 2))?);
+        let mut requests =
+            encode_batches(columns, name, partition, &batch.slice(0, rows / 2), keys, key_field)?;
+        requests.extend(encode_batches(
+            columns,
+            name,
+            partition,
+            &batch.slice(rows / 2, rows - rows / 2),
+            keys,
+            key_field,
+        )?);
         return Ok(requests);
     }
-    let fields = columns::encode(columns, batch)?;
-    Ok(vec![InsertRequest::new(name, partition, fields, rows as u32)])
+    let mut fields = columns::encode(columns, batch)?;
+    if keys == KeyPolicy::Regenerate {
+        fields.retain(|field| field.field_name != key_field);
+    }
+    let keyed = matches!(keys, KeyPolicy::Given | KeyPolicy::AsField);
+    Ok(vec![InsertRequest::new(name, partition, fields, rows as u32, keyed)])
 }

@@ -14,7 +14,7 @@ mod plan;
 use crate::capacity;
 use crate::digest::Sha256;
 use crate::error::{Context, Result};
-use crate::milvus::{Client, Endpoint, IndexMade};
+use crate::milvus::{Client, Endpoint, IndexMade, KeyPolicy};
 use crate::opened;
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
@@ -37,12 +37,25 @@ pub struct Options {
     pub plan_only: bool,
     /// Parts in flight.
     pub jobs: usize,
+    /// What becomes of keys that the source made.
+    pub auto_id: AutoId,
     /// Load the collections when all is in.
     pub load: bool,
     /// The digest that COMMIT.json must have.
     pub expect: Option<Sha256>,
     /// Whether to show progress.
     pub show: Show,
+}
+
+/// What becomes of the keys of collections whose server makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AutoId {
+    /// Rows keep their keys, and the target goes on making keys for new rows.
+    Preserve,
+    /// The target makes new keys; the old ones are lost.
+    Regenerate,
+    /// Rows keep their keys; new rows must bring theirs.
+    AsField,
 }
 
 /// How an import ended.
@@ -97,12 +110,7 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
 async fn import(options: &Options, store: Arc<dyn Store>) -> Result<Outcome> {
     // 1. The way from COMMIT.json to the manifest.
     let opened = opened::open(store.as_ref(), options.expect).await?;
-    let jobs = plan::jobs(
-        &opened.manifest,
-        &options.selection,
-        &options.renames,
-        options.target.database.as_deref(),
-    )?;
+    let jobs = plan::jobs(&opened.manifest, options)?;
 
     // 2. Every part is there and is what was committed.
     let progress = Progress::new("check", None);
@@ -111,7 +119,7 @@ async fn import(options: &Options, store: Arc<dyn Store>) -> Result<Outcome> {
 
     // 3. The target can take it all, and nothing is in the way. 4. The plan.
     let target = Client::connect(&options.target).await?;
-    let plan = plan::against_target(&target, jobs).await?;
+    let plan = plan::against_target(&target, &opened.manifest, jobs).await?;
     let capacity = plan.capacity();
     let mut outcome = Outcome {
         target: target.info.to_string(),
@@ -150,7 +158,7 @@ async fn fill(
 ) -> Result<()> {
     // 5. Databases, collections, partitions.
     for database in &plan.new_databases {
-        target.create_database(database).await?;
+        target.create_database(&database.name, &database.properties).await?;
     }
     for job in &plan.jobs {
         created.push(job.target.clone());
@@ -166,6 +174,10 @@ async fn fill(
         target.flush(&job.target).await.context(about)?;
         let indexes = plan::create_indexes(target, job, &mut outcome.warnings).await.context(about)?;
         target.wait_for_indexes(&job.target).await.context(about)?;
+
+        if job.keys == KeyPolicy::Preserve {
+            target.stop_taking_keys(&job.target, &job.source.meta.properties).await.context(about)?;
+        }
 
         // 8. Counts.
         let exact = upserted.contains(&job.target);

@@ -1,12 +1,13 @@
 //! Steps 3 to 5 and 7: what goes where, whether the target can take it, and making it there.
 
-use super::CollectionOutcome;
+use super::{AutoId, CollectionOutcome, Options};
 use crate::capacity::{Estimate, Load};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::{Client, IndexMade, ServerInfo, ServerKind};
+use crate::milvus::{
+    Client, IndexMade, KeyPolicy, ServerInfo, ServerKind, is_portable_database_property, is_portable_property,
+};
 use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType, Function, FunctionKind};
-use crate::select::{Renames, Selection};
-use crate::snapshot::{CollectionResult, Manifest, Totals};
+use crate::snapshot::{CollectionResult, Database, Manifest, Totals};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The partition that every collection has.
@@ -20,6 +21,8 @@ pub struct Job<'a> {
     pub target: CollectionName,
     /// Aliases to make.
     pub aliases: Vec<String>,
+    /// What becomes of the keys.
+    pub keys: KeyPolicy,
 }
 
 /// What an import will do.
@@ -27,7 +30,7 @@ pub struct Plan<'a> {
     /// In the order of the snapshot.
     pub jobs: Vec<Job<'a>>,
     /// Databases that do not exist yet.
-    pub new_databases: Vec<String>,
+    pub new_databases: Vec<Database>,
     /// What people should know.
     pub warnings: Vec<String>,
 }
@@ -72,26 +75,31 @@ impl Plan<'_> {
 }
 
 /// What goes where, from the manifest and the command line alone.
-pub fn jobs<'a>(
-    manifest: &'a Manifest,
-    selection: &Selection,
-    renames: &Renames,
-    home: Option<&str>,
-) -> Result<Vec<Job<'a>>> {
-    let picked = selection.pick(&manifest.collections, |c| &c.meta.name)?;
+pub fn jobs<'a>(manifest: &'a Manifest, options: &Options) -> Result<Vec<Job<'a>>> {
+    let picked = options.selection.pick(&manifest.collections, |c| &c.meta.name)?;
     let names: Vec<_> = picked.iter().map(|c| c.meta.name.clone()).collect();
-    let targets = renames.apply(&names, home)?;
+    let targets = options.renames.apply(&names, options.target.database.as_deref())?;
     let job = |(source, target): (&'a CollectionResult, CollectionName)| Job {
         source,
         target,
         aliases: source.meta.aliases.clone(),
+        keys: match (source.meta.schema.primary_key().auto_id, options.auto_id) {
+            (false, _) => KeyPolicy::Given,
+            (true, AutoId::Preserve) => KeyPolicy::Preserve,
+            (true, AutoId::Regenerate) => KeyPolicy::Regenerate,
+            (true, AutoId::AsField) => KeyPolicy::AsField,
+        },
     };
     Ok(picked.into_iter().zip(targets).map(job).collect())
 }
 
 /// Checks the plan against the target, without changing anything there. What is wrong is reported
 /// all at once.
-pub async fn against_target<'a>(target: &Client, mut jobs: Vec<Job<'a>>) -> Result<Plan<'a>> {
+pub async fn against_target<'a>(
+    target: &Client,
+    manifest: &Manifest,
+    mut jobs: Vec<Job<'a>>,
+) -> Result<Plan<'a>> {
     let mut warnings = Vec::new();
     let unsupported: Vec<String> = jobs.iter().flat_map(|job| unsupported(&target.info, job)).collect();
     if !unsupported.is_empty() {
@@ -100,12 +108,24 @@ pub async fn against_target<'a>(target: &Client, mut jobs: Vec<Job<'a>>) -> Resu
             .hint("import into a newer server, or leave these collections out with `-c`"));
     }
 
+    if let Some(job) = jobs.iter().find(|job| job.keys == KeyPolicy::Preserve && !takes_keys(&target.info)) {
+        let what = format!(
+            "the target, {}, makes the keys of {} itself and takes no others, so the keys cannot be kept",
+            target.info, job.source.meta.name
+        );
+        return Err(Error::new(ErrorKind::Unsupported, what).hint(
+            "choose: `--auto-id as-field` keeps the keys, but new rows must then bring theirs; `--auto-id regenerate` \
+             makes new keys, and the old ones are lost; or import into Milvus 2.5.19, 2.6.3 or newer",
+        ));
+    }
+
     let has_databases = target.has_databases().await.context(|| "listing databases of the target")?;
     let wanted: BTreeSet<&str> = jobs.iter().map(|job| job.target.database.as_str()).collect();
     let mut new_databases = Vec::new();
     if has_databases {
         let known = target.databases().await?;
-        new_databases.extend(wanted.iter().filter(|d| !known.iter().any(|k| k == *d)).map(|d| d.to_string()));
+        let missing = wanted.iter().filter(|wanted| !known.iter().any(|known| known == *wanted));
+        new_databases.extend(missing.map(|name| new_database(name, manifest, &jobs, &mut warnings)));
     } else if let Some(database) = wanted.iter().find(|d| **d != DEFAULT_DATABASE) {
         let what = format!("the target has no databases, so there is no place for {database}.*");
         return Err(Error::new(ErrorKind::Unsupported, what).hint(format!(
@@ -116,11 +136,23 @@ pub async fn against_target<'a>(target: &Client, mut jobs: Vec<Job<'a>>) -> Resu
     let mut names: BTreeMap<CollectionName, String> =
         jobs.iter().map(|job| (job.target.clone(), job.target.to_string())).collect();
     for job in &mut jobs {
-        if new_databases.contains(&job.target.database) {
+        if new_databases.iter().any(|d: &Database| d.name == job.target.database) {
             continue;
         }
         free(target, &job.target, "a collection or alias").await?;
         check_partitions(target, job).await?;
+        for key in job.source.meta.properties.keys().filter(|key| !is_portable_property(key)) {
+            warnings.push(format!(
+                "{}: the property {key} belongs to the source's cluster and is not copied",
+                job.target
+            ));
+        }
+        if job.keys == KeyPolicy::Regenerate {
+            warnings.push(format!(
+                "{}: the target makes new primary keys; those of the snapshot are lost",
+                job.target
+            ));
+        }
         if !job.aliases.is_empty() && !target.has_aliases(&job.target.database).await? {
             warnings.push(format!(
                 "{}: the target has no aliases, so {} will not be made",
@@ -138,12 +170,45 @@ pub async fn against_target<'a>(target: &Client, mut jobs: Vec<Job<'a>>) -> Resu
                 return Err(Error::new(ErrorKind::Exists, what)
                     .hint("give the collection another name with `--rename`"));
             }
-            if !new_databases.contains(&job.target.database) {
+            if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
                 free(target, &name, "an alias or collection").await?;
             }
         }
     }
     Ok(Plan { jobs, new_databases, warnings })
+}
+
+/// Whether a server takes keys for collections that make their own. Lite makes them always.
+fn takes_keys(info: &ServerInfo) -> bool {
+    match (info.kind, info.release()) {
+        (ServerKind::Milvus, Some((2, 5, patch))) => patch >= 19,
+        (ServerKind::Milvus, Some((2, 6, patch))) => patch >= 3,
+        (ServerKind::Milvus, Some(release)) => release >= (3, 0, 0),
+        _ => false,
+    }
+}
+
+/// A database as it was on the source, if all that goes into it comes from one.
+fn new_database(name: &str, manifest: &Manifest, jobs: &[Job], warnings: &mut Vec<String>) -> Database {
+    let sources: BTreeSet<&str> = jobs
+        .iter()
+        .filter(|job| job.target.database == name)
+        .map(|job| job.source.meta.name.database.as_str())
+        .collect();
+    let mut properties = BTreeMap::new();
+    if let (1, Some(source)) = (sources.len(), sources.first()) {
+        let known = manifest.databases.iter().find(|d| d.name == **source);
+        properties = known.map(|d| d.properties.clone()).unwrap_or_default();
+    }
+    let dropped: Vec<_> =
+        properties.keys().filter(|key| !is_portable_database_property(key)).cloned().collect();
+    for key in dropped {
+        properties.remove(&key);
+        warnings.push(format!(
+            "database {name}: the property {key} belongs to the source's cluster and is not copied"
+        ));
+    }
+    Database { name: name.to_string(), properties }
 }
 
 /// An existing collection is never touched.
@@ -174,9 +239,6 @@ fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
     let name = &job.source.meta.name;
     let fields = job.source.meta.schema.fields.iter();
     let reason = |field: &Field| {
-        if field.primary_key && field.auto_id {
-            return Some("keys made by the server (auto-id) cannot be kept yet".to_string());
-        }
         // Inserts put the default in the place of a null, so such nulls cannot arrive as nulls.
         let nulls: u64 = job.source.parts.iter().filter_map(|p| p.nulls.get(&field.name)).sum();
         if field.default.is_some() && nulls > 0 {
@@ -215,7 +277,7 @@ fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
 }
 
 fn older_than(info: &ServerInfo, release: (u32, u32)) -> bool {
-    info.kind == ServerKind::Milvus && info.release().is_some_and(|r| r < release)
+    info.kind == ServerKind::Milvus && info.release().is_some_and(|r| (r.0, r.1) < release)
 }
 
 fn unsupported_type(info: &ServerInfo, kind: &FieldType) -> Option<&'static str> {
@@ -268,7 +330,7 @@ fn unsupported_function(info: &ServerInfo, function: &Function) -> Option<&'stat
 /// Step 5 for one collection.
 pub async fn create(target: &Client, job: &Job<'_>) -> Result<()> {
     let meta = &job.source.meta;
-    target.create_collection(&job.target, meta).await?;
+    target.create_collection(&job.target, meta, job.keys).await?;
     if !meta.schema.has_partition_key() {
         for partition in meta.partitions.iter().filter(|p| *p != DEFAULT_PARTITION) {
             target.create_partition(&job.target, partition).await?;
@@ -277,7 +339,8 @@ pub async fn create(target: &Client, job: &Job<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Step 7 for one collection: an index on every vector field with the source's metric.
+/// Step 7 for one collection: an index on every vector field with the source's metric, and the
+/// scalar indexes that the source had.
 pub async fn create_indexes(
     target: &Client,
     job: &Job<'_>,
@@ -304,6 +367,18 @@ pub async fn create_indexes(
             ));
         }
         made.push(index);
+    }
+    let vectors = job.source.meta.schema.vectors();
+    let scalars =
+        job.source.meta.indexes.iter().filter(|i| !vectors.iter().any(|(field, _)| *field == i.field));
+    for index in scalars {
+        match target.create_scalar_index(&job.target, index).await? {
+            Some(index) => made.push(index),
+            None => warnings.push(format!(
+                "{}: the target refuses an index on {:?}, so it has none",
+                job.target, index.field
+            )),
+        }
     }
     Ok(made)
 }

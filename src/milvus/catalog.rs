@@ -41,6 +41,19 @@ impl Client {
         }
     }
 
+    /// The properties of a database; none on servers that do not tell.
+    pub async fn database_properties(&self, database: &str) -> Result<BTreeMap<String, String>> {
+        let request = api::DescribeDatabaseRequest { db_name: database.to_string(), ..Default::default() };
+        match self
+            .call::<api::DescribeDatabaseResponse>("DescribeDatabase", "", &request, Repeat::Freely)
+            .await
+        {
+            Ok(reply) => Ok(reply.properties.into_iter().map(|kv| (kv.key, kv.value)).collect()),
+            Err(e) if matches!(e.failure, Failure::Unimplemented | Failure::Denied) => Ok(BTreeMap::new()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Whether the server knows databases at all.
     pub async fn has_databases(&self) -> Result<bool> {
         let request = api::ListDatabasesRequest::default();

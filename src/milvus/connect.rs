@@ -134,11 +134,11 @@ impl ServerInfo {
         ServerInfo { kind, version: text.to_string() }
     }
 
-    /// `(major, minor)` where the version can be read.
-    pub fn release(&self) -> Option<(u32, u32)> {
+    /// `(major, minor, patch)` where the version can be read.
+    pub fn release(&self) -> Option<(u32, u32, u32)> {
         let digits = self.version.find(|c: char| c.is_ascii_digit())?;
-        let mut numbers = self.version[digits..].split(|c: char| !c.is_ascii_digit());
-        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        let mut numbers = self.version[digits..].split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().ok());
+        Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
     }
 
     /// The engine's name as snapshots record it.
@@ -289,9 +289,9 @@ mod tests {
     #[test]
     fn engines_are_told_apart() {
         let full = ServerInfo::of("v2.3.5-lite", "");
-        assert_eq!((full.kind, full.release()), (ServerKind::Milvus, Some((2, 3))));
+        assert_eq!((full.kind, full.release()), (ServerKind::Milvus, Some((2, 3, 5))));
         let lite = ServerInfo::of("milvus_lite", "milvus_lite-3.2.2");
-        assert_eq!((lite.kind, lite.release()), (ServerKind::Lite, Some((3, 2))));
+        assert_eq!((lite.kind, lite.release()), (ServerKind::Lite, Some((3, 2, 2))));
         let silent = ServerInfo::of("", "");
         assert_eq!((silent.kind, silent.release()), (ServerKind::Unknown, None));
     }

@@ -2,12 +2,13 @@
 
 use super::call::{Failure, Repeat, RpcError};
 use super::connect::{Client, ServerKind};
-use super::wire_schema;
+use super::wire_schema::{self, KeyPolicy, TAKES_KEYS};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::schema::{CollectionName, FieldType};
-use crate::snapshot::CollectionMeta;
+use crate::snapshot::{CollectionMeta, Index};
 use milvus::proto::common::{KeyValuePair, Status};
 use milvus::proto::milvus as api;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long index builds may take after the last row was flushed.
@@ -26,8 +27,12 @@ pub struct IndexMade {
 
 impl Client {
     /// Creates a database.
-    pub async fn create_database(&self, database: &str) -> Result<()> {
-        let request = api::CreateDatabaseRequest { db_name: database.to_string(), ..Default::default() };
+    pub async fn create_database(&self, database: &str, properties: &BTreeMap<String, String>) -> Result<()> {
+        let request = api::CreateDatabaseRequest {
+            db_name: database.to_string(),
+            properties: properties.iter().map(|(key, value)| pair(key, value)).collect(),
+            ..Default::default()
+        };
         let _: Status = self
             .call("CreateDatabase", "", &request, Repeat::IfNotDone)
             .await
@@ -38,13 +43,37 @@ impl Client {
 
     /// Creates `target` with the schema of `meta`: every attribute as the source described it,
     /// save what a server assigns by itself.
-    pub async fn create_collection(&self, target: &CollectionName, meta: &CollectionMeta) -> Result<()> {
-        let request = wire_schema::create_request(target, meta)?;
+    pub async fn create_collection(
+        &self,
+        target: &CollectionName,
+        meta: &CollectionMeta,
+        keys: KeyPolicy,
+    ) -> Result<()> {
+        let request = wire_schema::create_request(target, meta, keys)?;
         let _: Status = self
             .call("CreateCollection", &target.database, &request, Repeat::IfNotDone)
             .await
             .map_err(Error::from)
             .context(|| format!("creating {target}"))?;
+        Ok(())
+    }
+
+    /// Ends the time in which a collection that makes its own keys takes given ones: its property
+    /// becomes again what it was on the source.
+    pub async fn stop_taking_keys(
+        &self,
+        target: &CollectionName,
+        source: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let before = source.get(TAKES_KEYS);
+        let request = api::AlterCollectionRequest {
+            db_name: target.database.clone(),
+            collection_name: target.name.clone(),
+            properties: before.map(|value| pair(TAKES_KEYS, value)).into_iter().collect(),
+            delete_keys: if before.is_none() { vec![TAKES_KEYS.to_string()] } else { Vec::new() },
+            ..Default::default()
+        };
+        let _: Status = self.call("AlterCollection", &target.database, &request, Repeat::Freely).await?;
         Ok(())
     }
 
@@ -118,7 +147,7 @@ impl Client {
         // Lite 3 accepts AUTOINDEX on a sparse field and then cannot load the collection.
         let known_refusal = self.info.kind == ServerKind::Lite && *kind == FieldType::SparseFloatVector;
         if !known_refusal {
-            match self.create_index(name, field, index_name, "AUTOINDEX", metric_type).await {
+            match self.create_index(name, field, index_name, vector_params("AUTOINDEX", metric_type)).await {
                 Ok(()) => return Ok(made("AUTOINDEX")),
                 Err(e) if e.failure == Failure::Refused => {
                     tracing::debug!(field, reason = e.reason, "AUTOINDEX refused");
@@ -131,11 +160,39 @@ impl Client {
             FieldType::SparseFloatVector => "SPARSE_INVERTED_INDEX",
             _ => "FLAT",
         };
-        self.create_index(name, field, index_name, plain, metric_type)
+        self.create_index(name, field, index_name, vector_params(plain, metric_type))
             .await
             .map_err(Error::from)
             .context(doing)?;
         Ok(made(plain))
+    }
+
+    /// Creates an index on a scalar field: of the source's kind or, where the server refuses it,
+    /// AUTOINDEX. `None` if it refuses both.
+    pub async fn create_scalar_index(
+        &self,
+        name: &CollectionName,
+        index: &Index,
+    ) -> Result<Option<IndexMade>> {
+        let params: Vec<_> = index.params.iter().map(|(key, value)| pair(key, value)).collect();
+        let kind = index.params.get("index_type").map_or("", String::as_str);
+        for (index_type, params) in [(kind, params), ("AUTOINDEX", vec![pair("index_type", "AUTOINDEX")])] {
+            match self.create_index(name, &index.field, &index.name, params).await {
+                Ok(()) => {
+                    let (field, index_type) = (index.field.clone(), index_type.to_string());
+                    return Ok(Some(IndexMade { field, index_type, metric_type: String::new() }));
+                }
+                Err(e) if matches!(e.failure, Failure::Refused | Failure::Unimplemented) => {
+                    tracing::debug!(field = index.field, index_type, reason = e.reason, "index refused");
+                }
+                Err(e) => {
+                    return Err(
+                        Error::from(e).context(format!("creating the index on {:?} of {name}", index.field))
+                    );
+                }
+            }
+        }
+        Ok(None)
     }
 
     async fn create_index(
@@ -143,16 +200,14 @@ impl Client {
         name: &CollectionName,
         field: &str,
         index_name: &str,
-        index_type: &str,
-        metric_type: &str,
+        extra_params: Vec<KeyValuePair>,
     ) -> std::result::Result<(), RpcError> {
-        let pair = |key: &str, value: &str| KeyValuePair { key: key.to_string(), value: value.to_string() };
         let request = api::CreateIndexRequest {
             db_name: name.database.clone(),
             collection_name: name.name.clone(),
             field_name: field.to_string(),
             index_name: index_name.to_string(),
-            extra_params: vec![pair("index_type", index_type), pair("metric_type", metric_type)],
+            extra_params,
             ..Default::default()
         };
         // The same index asked for twice is one index.
@@ -177,4 +232,12 @@ impl Client {
         }
         Ok(())
     }
+}
+
+fn pair(key: &str, value: &str) -> KeyValuePair {
+    KeyValuePair { key: key.to_string(), value: value.to_string() }
+}
+
+fn vector_params(index_type: &str, metric_type: &str) -> Vec<KeyValuePair> {
+    vec![pair("index_type", index_type), pair("metric_type", metric_type)]
 }

@@ -14,6 +14,8 @@ use prost::Message;
 pub struct InsertRequest {
     database: String,
     bytes: Bytes,
+    /// Whether the rows carry their own keys, so that upserting them is the same as inserting.
+    keyed: bool,
     /// Rows in it.
     pub rows: u32,
 }
@@ -28,12 +30,14 @@ pub enum Mutation {
 }
 
 impl InsertRequest {
-    /// A request that inserts `fields`, columns of `rows` values each.
+    /// A request that inserts `fields`, columns of `rows` values each. `keyed` tells that the
+    /// target keeps the keys in them; where it makes keys, an upsert would make others.
     pub fn new(
         collection: &CollectionName,
         partition: Option<&str>,
         fields: Vec<FieldData>,
         rows: u32,
+        keyed: bool,
     ) -> Self {
         let request = api::InsertRequest {
             db_name: collection.database.clone(),
@@ -44,7 +48,12 @@ impl InsertRequest {
             skip_rls: true,
             ..Default::default()
         };
-        InsertRequest { database: collection.database.clone(), bytes: request.encode_to_vec().into(), rows }
+        InsertRequest {
+            database: collection.database.clone(),
+            bytes: request.encode_to_vec().into(),
+            keyed,
+            rows,
+        }
     }
 
     /// Bytes on the wire.
@@ -61,9 +70,8 @@ impl InsertRequest {
 impl Client {
     /// Inserts a batch so that each of its rows is there exactly once afterwards. While the
     /// server says that it did nothing, the insert is repeated; when a reply is lost, the batch
-    /// is upserted, which comes to the same whether or not the insert took effect.
-    ///
-    /// Only for collections whose keys come with the rows and are unique.
+    /// is upserted, which comes to the same whether or not the insert took effect. Where the target
+    /// makes keys, a lost reply stays an error with [`Failure::NoReply`].
     pub async fn insert(&self, request: &InsertRequest) -> Result<Mutation, RpcError> {
         let sent = self
             .call_bytes::<api::MutationResult>(
@@ -78,7 +86,7 @@ impl Client {
                 check("Insert", &reply, reply.insert_cnt, request.rows)?;
                 Ok(Mutation::Inserted)
             }
-            Err(error) if error.failure == Failure::NoReply => {
+            Err(error) if error.failure == Failure::NoReply && request.keyed => {
                 tracing::warn!(
                     reason = error.reason,
                     "the reply to an insert was lost: upserting the same rows"

@@ -24,4 +24,6 @@ pub use create::IndexMade;
 pub use insert::{InsertRequest, Mutation};
 pub use load::LoadState;
 pub use query::{Page, Scan, View};
-pub use wire_schema::{Refusal, read_described};
+pub use wire_schema::{
+    KeyPolicy, Refusal, is_portable_database_property, is_portable_property, read_described,
+};

@@ -31,6 +31,35 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What becomes of the keys of a collection whose server makes them (auto-id).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPolicy {
+    /// Keys come with the rows and always did.
+    Given,
+    /// The target makes keys too, and takes those of the snapshot while it is filled.
+    Preserve,
+    /// The target makes new keys; those of the snapshot are lost.
+    Regenerate,
+    /// The target no longer makes keys: the field becomes an ordinary primary key.
+    AsField,
+}
+
+/// The property by which a server takes keys for a collection that makes its own (2.5.19, 2.6.3).
+pub(super) const TAKES_KEYS: &str = "allow_insert_auto_id";
+
+/// Properties of a database that belong to its cluster.
+const ENVIRONMENT_DATABASE_PROPERTIES: &[&str] = &["database.replica.number", "database.resource_groups"];
+
+/// Whether a collection property means the same on another cluster.
+pub fn is_portable_property(key: &str) -> bool {
+    !ENVIRONMENT_PROPERTIES.contains(&key) && !key.starts_with("cipher.")
+}
+
+/// Whether a database property means the same on another cluster.
+pub fn is_portable_database_property(key: &str) -> bool {
+    !ENVIRONMENT_DATABASE_PROPERTIES.contains(&key) && !key.starts_with("cipher.")
+}
+
 /// Properties that belong to the cluster they were set on, not to the collection.
 const ENVIRONMENT_PROPERTIES: &[&str] = &[
     "collection.replica.number",
@@ -265,11 +294,14 @@ fn read_element(number: i32) -> std::result::Result<ElementType, String> {
 pub(super) fn create_request(
     target: &CollectionName,
     meta: &CollectionMeta,
+    keys: KeyPolicy,
 ) -> Result<api::CreateCollectionRequest> {
     let described = decode(&meta.described)?;
     let consistency_level = described.consistency_level;
     let source = described.schema.unwrap_or_default();
-    let fields = source.fields.iter().filter(|f| !is_hidden(f)).map(create_field).collect();
+    let fields = source.fields.iter().filter(|f| !is_hidden(f)).map(create_field);
+    let fields =
+        fields.map(|f| FieldSchema { auto_id: f.auto_id && keys != KeyPolicy::AsField, ..f }).collect();
     let structs = source.struct_array_fields.iter().map(|s| StructArrayFieldSchema {
         field_id: 0,
         fields: s.fields.iter().map(create_field).collect(),
@@ -281,7 +313,12 @@ pub(super) fn create_request(
         output_field_ids: Vec::new(),
         ..f.clone()
     });
-    let portable = |key: &str| !ENVIRONMENT_PROPERTIES.contains(&key) && !key.starts_with("cipher.");
+    let mut properties: Vec<_> =
+        described.properties.into_iter().filter(|kv| is_portable_property(&kv.key)).collect();
+    if keys == KeyPolicy::Preserve {
+        properties.retain(|kv| kv.key != TAKES_KEYS);
+        properties.push(KeyValuePair { key: TAKES_KEYS.to_string(), value: "true".to_string() });
+    }
     let schema = CollectionSchema {
         name: target.name.clone(),
         description: source.description.clone(),
@@ -300,7 +337,7 @@ pub(super) fn create_request(
         schema: schema.encode_to_vec(),
         shards_num: meta.shards,
         consistency_level,
-        properties: described.properties.into_iter().filter(|kv| portable(&kv.key)).collect(),
+        properties,
         num_partitions,
         ..Default::default()
     })

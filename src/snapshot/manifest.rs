@@ -1,7 +1,7 @@
 //! manifest.json and SHA256SUMS: schemas, and every part by content.
 
 use super::commit::{ObjectRef, Totals};
-use super::plan::{CollectionMeta, SourceInfo};
+use super::plan::{CollectionMeta, Database, SourceInfo};
 use super::{MAX_PART_BYTES, MAX_PART_ROWS, keys, wire};
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,6 +101,8 @@ pub struct Manifest {
     pub bucket_limits: Vec<String>,
     /// PLAN.json and every receipt: not needed to import, but part of what was committed.
     pub bookkeeping: Vec<ObjectRef>,
+    /// The databases of the collections.
+    pub databases: Vec<Database>,
     /// In the order of the plan.
     pub collections: Vec<CollectionResult>,
 }

@@ -15,7 +15,7 @@ mod wire;
 
 pub use commit::{Commit, ObjectRef, Totals};
 pub use manifest::{CollectionResult, Consistency, Counts, Manifest, Part, sums_document};
-pub use plan::{CollectionMeta, Index, Plan, Receipt, Request, SourceInfo, Unit};
+pub use plan::{CollectionMeta, Database, Index, Plan, Receipt, Request, SourceInfo, Unit};
 
 /// The version of the snapshot format that this build writes, and the only one it reads.
 ///

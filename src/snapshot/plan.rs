@@ -67,6 +67,15 @@ pub struct CollectionMeta {
     pub pin: Option<u64>,
 }
 
+/// A database of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Name.
+    pub name: String,
+    /// In the server's spelling.
+    pub properties: BTreeMap<String, String>,
+}
+
 /// A scan range that one worker exports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
@@ -95,6 +104,8 @@ pub struct Plan {
     pub source: SourceInfo,
     /// What was asked for.
     pub request: Request,
+    /// The databases of the collections.
+    pub databases: Vec<Database>,
     /// In the order they are reported.
     pub collections: Vec<CollectionMeta>,
     /// Every range of every collection, exactly once.

@@ -79,8 +79,15 @@ pub(super) struct Plan {
     tool: String,
     source: SourceInfo,
     request: Request,
+    databases: Vec<Database>,
     collections: Vec<Collection>,
     units: Vec<Unit>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Database {
+    name: String,
+    properties: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,6 +136,7 @@ pub(super) struct Manifest {
     tool: String,
     source: SourceInfo,
     bucket_limits: Vec<String>,
+    databases: Vec<Database>,
     collections: Vec<CollectionResult>,
     bookkeeping: Vec<ObjectRef>,
 }
@@ -318,6 +326,7 @@ impl From<&planned::Plan> for Plan {
                 part_size: plan.request.part_size,
                 allow_writes: plan.request.allow_writes,
             },
+            databases: plan.databases.iter().map(Database::from).collect(),
             collections: plan.collections.iter().map(Collection::from).collect(),
             units: plan.units.iter().map(Unit::from).collect(),
         }
@@ -339,9 +348,22 @@ impl TryFrom<Plan> for planned::Plan {
                 part_size: wire.request.part_size,
                 allow_writes: wire.request.allow_writes,
             },
+            databases: wire.databases.into_iter().map(planned::Database::from).collect(),
             collections: wire.collections.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
             units: wire.units.into_iter().map(planned::Unit::from).collect(),
         })
+    }
+}
+
+impl From<&planned::Database> for Database {
+    fn from(database: &planned::Database) -> Self {
+        Database { name: database.name.clone(), properties: database.properties.clone() }
+    }
+}
+
+impl From<Database> for planned::Database {
+    fn from(wire: Database) -> Self {
+        planned::Database { name: wire.name, properties: wire.properties }
     }
 }
 
@@ -502,6 +524,7 @@ impl From<&domain::Manifest> for Manifest {
             tool: manifest.tool.clone(),
             source: (&manifest.source).into(),
             bucket_limits: manifest.bucket_limits.clone(),
+            databases: manifest.databases.iter().map(Database::from).collect(),
             collections: manifest.collections.iter().map(CollectionResult::from).collect(),
             bookkeeping: manifest.bookkeeping.iter().map(ObjectRef::from).collect(),
         }
@@ -519,6 +542,7 @@ impl TryFrom<Manifest> for domain::Manifest {
             source: wire.source.into(),
             bucket_limits: wire.bucket_limits,
             bookkeeping: wire.bookkeeping.into_iter().map(DomainRef::from).collect(),
+            databases: wire.databases.into_iter().map(planned::Database::from).collect(),
             collections: wire.collections.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
         })
     }
