@@ -180,8 +180,11 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
         .collections
         .iter()
         .map(|c| {
-            let indexes: Vec<_> =
-                c.indexes.iter().map(|i| format!("{} {} {}", i.field, i.index_type, i.metric_type)).collect();
+            let indexes: Vec<_> = c
+                .indexes
+                .iter()
+                .map(|i| format!("{} {} {}", i.field, i.index_type, i.metric_type).trim_end().to_string())
+                .collect();
             vec![
                 c.source.to_string(),
                 c.target.to_string(),

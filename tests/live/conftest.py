@@ -1,7 +1,8 @@
 """Fixtures of the live tests: the tool, the servers, and the buckets.
 
 Servers are shared by the whole run. Under pytest-xdist the controlling process starts them, side by side, and tells
-its workers where they are; without it, each starts when the first test asks for it. Tests share servers, so every
+its workers where they are; without it, each starts when the first test asks for it. (`--dist loadfile`, because
+tests of one file share what is dear to make.) Tests share servers, so every
 test puts a name of its own (fixture `unique`) into whatever it creates there. Tests that look at a server as a whole
 take `quiet_source` and `quiet_target`, which only one worker uses.
 
@@ -20,6 +21,7 @@ from typing import Iterator
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+pytest.register_assert_rewrite("layout", "moves", "oracle", "tool")
 
 import data  # noqa: E402
 import servers  # noqa: E402

@@ -45,7 +45,13 @@ class Cluster:
             database = ""
         if database not in self._clients:
             self._clients[database] = MilvusClient(
-                uri=self.uri, token=self.token, timeout=TIMEOUT, **({"db_name": database} if database else {})
+                uri=self.uri,
+                token=self.token,
+                timeout=TIMEOUT,
+                # By default pymilvus pings every 10 s, also when idle; both Lites hang up on it for that
+                # (GOAWAY, "too_many_pings").
+                grpc_options={"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False},
+                **({"db_name": database} if database else {}),
             )
         return self._clients[database]
 
