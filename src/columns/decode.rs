@@ -31,13 +31,13 @@ pub fn decode(columns: &[Column], key: &str, mut fields: Vec<FieldData>) -> Resu
     order.sort_by_key(|c| columns[*c].name != key);
 
     let mut rows: Option<usize> = None;
+    let mut keys: Option<ArrayRef> = None;
     for index in order {
         let column = &columns[index];
         let position = fields
             .iter()
             .position(|f| f.field_name == column.name || (column.dynamic && f.is_dynamic))
             .ok_or_else(|| misfit(column, "the server's reply does not have it"))?;
-        let keys = arrays.iter().flatten().next().cloned();
         let name_row = |row: usize| match keys.as_ref().and_then(|keys| key_at(keys, row)) {
             Some(key) => format!("row with key {key}"),
             None => format!("row {row}"),
@@ -48,6 +48,9 @@ pub fn decode(columns: &[Column], key: &str, mut fields: Vec<FieldData>) -> Resu
                 return Err(misfit(column, format!("{} values for {rows} rows", array.len())));
             }
             _ => rows = Some(array.len()),
+        }
+        if column.name == key {
+            keys = Some(array.clone());
         }
         arrays[index] = Some(array);
     }
