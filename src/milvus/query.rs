@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn filters_name_half_open_ranges() {
-        let filter = |after, up_to| range_filter("id", after, up_to, Newlines::Named);
+        let filter =
+            |after: Option<&Key>, up_to: Option<&Key>| range_filter("id", after, up_to, Newlines::Named);
         let int = |v| Some(Key::Int(v));
         assert_eq!(filter(None, None), "");
         assert_eq!(filter(int(5).as_ref(), int(9).as_ref()), "id > 5 && id <= 9");
