@@ -209,4 +209,4 @@ fn misfit(column: &Column, what: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

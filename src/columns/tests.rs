@@ -15,19 +15,19 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use prost::Message;
 
-const KEY: &str = "the key";
+pub(crate) const KEY: &str = "the key";
 
 // ---- building what a server sends ----
 
-fn scalars(data: Scalars) -> WireField {
+pub(crate) fn scalars(data: Scalars) -> WireField {
     WireField::Scalars(ScalarField { data: Some(data), valid_data: Vec::new() })
 }
 
-fn vectors(dim: u32, data: Vectors) -> WireField {
+pub(crate) fn vectors(dim: u32, data: Vectors) -> WireField {
     WireField::Vectors(VectorField { dim: i64::from(dim), data: Some(data), valid_data: Vec::new() })
 }
 
-fn sparse_vectors(rows: &[Vec<(u32, f32)>]) -> WireField {
+pub(crate) fn sparse_vectors(rows: &[Vec<(u32, f32)>]) -> WireField {
     let bytes = |pairs: &Vec<(u32, f32)>| {
         pairs.iter().flat_map(|(i, v)| [i.to_le_bytes(), v.to_le_bytes()]).flatten().collect()
     };
@@ -58,11 +58,11 @@ fn type_number(kind: &FieldType) -> WireType {
     }
 }
 
-fn column(name: &str, kind: FieldType) -> Column {
+pub(crate) fn column(name: &str, kind: FieldType) -> Column {
     Column { name: name.to_string(), kind, dynamic: name == crate::schema::DYNAMIC_COLUMN }
 }
 
-fn field(column: &Column, data: WireField) -> FieldData {
+pub(crate) fn field(column: &Column, data: WireField) -> FieldData {
     FieldData {
         r#type: type_number(&column.kind) as i32,
         field_name: column.name.clone(),
@@ -247,7 +247,7 @@ fn element_kind(element: ElementType) -> FieldType {
 
 /// Columns, the key somewhere among them, sometimes `$meta` at the end; and rows for them, as an
 /// insert would carry them.
-fn any_table() -> impl Strategy<Value = (Vec<Column>, Vec<FieldData>)> {
+pub(crate) fn any_table() -> impl Strategy<Value = (Vec<Column>, Vec<FieldData>)> {
     let key = prop_oneof![Just(FieldType::Int64), Just(FieldType::VarChar { max_length: 64 })];
     let kinds = (vec(any_kind(), 0..6), key, any::<prop::sample::Index>(), any::<bool>());
     let columns = kinds.prop_map(|(kinds, key, place, dynamic)| {
@@ -391,23 +391,23 @@ proptest! {
 
 // ---- the table, value by value ----
 
-fn longs(data: Vec<i64>) -> WireField {
+pub(crate) fn longs(data: Vec<i64>) -> WireField {
     scalars(Scalars::LongData(LongArray { data }))
 }
 
-fn ints(data: Vec<i32>) -> WireField {
+pub(crate) fn ints(data: Vec<i32>) -> WireField {
     scalars(Scalars::IntData(IntArray { data }))
 }
 
-fn texts(data: &[&str]) -> WireField {
+pub(crate) fn texts(data: &[&str]) -> WireField {
     scalars(Scalars::StringData(WireStrings { data: data.iter().map(ToString::to_string).collect() }))
 }
 
-fn jsons(data: &[&[u8]]) -> WireField {
+pub(crate) fn jsons(data: &[&[u8]]) -> WireField {
     scalars(Scalars::JsonData(JsonArray { data: data.iter().map(|json| json.to_vec()).collect() }))
 }
 
-fn arrays(rows: Vec<Option<Scalars>>) -> WireField {
+pub(crate) fn arrays(rows: Vec<Option<Scalars>>) -> WireField {
     let data = rows.into_iter().map(|data| ScalarField { data, valid_data: Vec::new() }).collect();
     scalars(Scalars::ArrayData(ArrayArray { data, element_type: 0 }))
 }

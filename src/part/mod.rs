@@ -10,3 +10,6 @@ mod write;
 
 pub use read::PartReader;
 pub use write::{FinishedPart, PartWriter};
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,10 @@ use arrow_array::RecordBatch;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use std::cell::Cell;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 /// The rows of one part in batches, held to what the manifest says of it: exactly the columns,
 /// keys ascending within the recorded range, exactly the number of rows.
@@ -33,8 +36,8 @@ impl PartReader {
     ) -> Result<Self> {
         // The schema is taken from Parquet's own types, not from what a writer noted beside them.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(damaged)?;
+        let open = || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
+        let builder = guarded(open)?.map_err(damaged)?;
         let expected = arrow_schema(columns);
         if builder.schema().fields() != expected.fields() {
             return Err(Error::new(
@@ -53,7 +56,7 @@ impl PartReader {
                 format!("it says it has {rows} rows, the manifest says {}", part.rows),
             ));
         }
-        let batches = builder.with_batch_size(batch_rows).build().map_err(damaged)?;
+        let batches = guarded(|| builder.with_batch_size(batch_rows).build())?.map_err(damaged)?;
         Ok(PartReader {
             batches,
             key_column: key_column.to_string(),
@@ -65,14 +68,16 @@ impl PartReader {
         })
     }
 
-    /// The next batch, or `None` after the last row, when all that was promised was there.
+    /// The next batch, or `None` after the last row, when all that was promised was there. After an
+    /// error there is nothing more to read.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.batches.next() else {
-            if self.seen_rows == self.expected_rows && self.previous.as_ref() == Some(&self.end) {
-                return Ok(None);
+        let Some(batch) = guarded(|| self.batches.next())? else {
+            if self.seen_rows != self.expected_rows {
+                let what =
+                    format!("it has {} rows, the manifest says {}", self.seen_rows, self.expected_rows);
+                return Err(Error::new(ErrorKind::Integrity, what));
             }
-            let what = format!("it has {} rows, the manifest says {}", self.seen_rows, self.expected_rows);
-            return Err(Error::new(ErrorKind::Integrity, what));
+            return if self.previous.as_ref() == Some(&self.end) { Ok(None) } else { Err(other_range()) };
         };
         let batch = batch.map_err(|e| damaged(e.into()))?;
         let keys = Keys::of(&batch, &self.key_column)?;
@@ -82,7 +87,7 @@ impl PartReader {
         }
         let Some(last) = keys.last() else { return self.next_batch() };
         if (self.previous.is_none() && keys.get(0) != self.first) || last > self.end {
-            return Err(Error::new(ErrorKind::Integrity, "its key range is not the one in the manifest"));
+            return Err(other_range());
         }
         self.previous = Some(last);
         self.seen_rows += batch.num_rows() as u64;
@@ -92,6 +97,35 @@ impl PartReader {
 
 fn describe(schema: &arrow_schema::Schema) -> Vec<String> {
     schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect()
+}
+
+fn other_range() -> Error {
+    Error::new(ErrorKind::Integrity, "its key range is not the one in the manifest")
+}
+
+/// Runs the Parquet library, which checks most of what a file says, and asserts the rest: a file
+/// made to that end can make it panic. That is the file's fault, and is said like any other.
+fn guarded<T>(read: impl FnOnce() -> T) -> Result<T> {
+    thread_local!(static READING: Cell<bool> = const { Cell::new(false) });
+    static QUIET: Once = Once::new();
+    // The error says it; a report of a panic beside it would look like a defect of this tool.
+    QUIET.call_once(|| {
+        let report = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !READING.get() {
+                report(panic);
+            }
+        }));
+    });
+    READING.set(true);
+    // What a panic leaves half done is never used: every caller stops at the first error.
+    let result = catch_unwind(AssertUnwindSafe(read));
+    READING.set(false);
+    result.map_err(|panic| {
+        let said = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        damaged(parquet::errors::ParquetError::General(said))
+    })
 }
 
 fn damaged(error: parquet::errors::ParquetError) -> Error {
