@@ -43,7 +43,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("aws_*", &["store"]),
     ("hyper*", &["store"]),
     ("parquet", &["part"]),
-    ("clap", &["cli", "main", "verify"]),
+    ("clap", &["cli", "main", "import", "verify"]),
     ("indicatif", &["progress", "output"]),
 ];
 

@@ -19,6 +19,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,6 +43,7 @@ fn promised(part: &FinishedPart) -> Part {
         rows: part.rows,
         first: part.first.clone(),
         last: part.last.clone(),
+        nulls: part.nulls.clone(),
     }
 }
 
@@ -113,7 +115,7 @@ proptest! {
 
 /// One column of every type, in the order of the table in `columns`.
 fn all_types() -> Vec<Column> {
-    let array = |element| FieldType::Array { element, max_capacity: 4 };
+    let array = |element| FieldType::Array { element, element_nullable: false, max_capacity: 4 };
     let mut columns: Vec<_> = [
         FieldType::Bool,
         FieldType::Int8,
@@ -182,6 +184,7 @@ fn some_rows(columns: &[Column], rows: i64) -> RecordBatch {
         FieldType::SparseFloatVector => {
             sparse_vectors(&(0..count).map(|row| vec![(row as u32, 0.5)]).collect::<Vec<_>>())
         }
+        other => panic!("{other} is not made here"),
     };
     decode(columns, KEY, columns.iter().map(|c| field(c, values(c))).collect()).unwrap()
 }
@@ -313,6 +316,7 @@ fn range(rows: u64, first: i64, last: i64) -> Part {
         rows,
         first: Key::Int(first),
         last: Key::Int(last),
+        nulls: BTreeMap::new(),
     }
 }
 
