@@ -180,6 +180,10 @@ pub struct ImportArgs {
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
 
+    /// Leave the aliases out, such as for a copy beside the original.
+    #[arg(long)]
+    pub no_aliases: bool,
+
     /// What becomes of primary keys that the source's server made.
     #[arg(long, value_enum, default_value = "preserve")]
     pub auto_id: import::AutoId,
@@ -298,6 +302,7 @@ impl ImportArgs {
             target,
             plan_only: self.plan,
             jobs: usize::from(self.jobs),
+            no_aliases: self.no_aliases,
             auto_id: self.auto_id,
             load: self.load,
             expect: expected(self.expect.as_deref())?,

@@ -117,6 +117,15 @@ impl Error {
         self
     }
 
+    /// Adds to what there is to do next.
+    pub fn also_hint(mut self, hint: &str) -> Self {
+        self.0.hint = Some(match self.0.hint.take() {
+            Some(first) => format!("{first}; {hint}"),
+            None => hint.to_string(),
+        });
+        self
+    }
+
     /// Keeps the foreign error that caused this one.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());

@@ -14,7 +14,7 @@ use std::io::{Seek, Write};
 pub async fn fetch(store: &dyn Store, part: &Part) -> Result<File> {
     let altered = |what: String| {
         Error::new(ErrorKind::Integrity, format!("{} is not what was committed: {what}", part.key))
-            .hint("the snapshot was altered meanwhile; get it again from the exporter")
+            .hint("the snapshot was altered or damaged; get it again from the exporter")
     };
     let mut chunks = store.read(&part.key).await?.ok_or_else(|| altered("it is missing".into()))?;
     let no_room = |e: std::io::Error| {

@@ -1,6 +1,6 @@
 //! Parse, run, exit code.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use milvus_handoff::cli::{self, Cli, Command};
 use milvus_handoff::error::{Error, ErrorKind, Result};
 use milvus_handoff::output::{self, Output};
@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refusal) => return refuse(&refusal),
     };
-    log_to_stderr(cli.verbose);
+    log_to_stderr(cli.verbose, cli.quiet);
     let code = match run(&cli).await {
         Ok((result, code)) => print(&cli, &result).map(|()| code),
         Err(error) => report(&cli, &error),
@@ -97,9 +97,12 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
     if refusal.use_stderr() {
         if std::env::args().any(|arg| arg == "--json") {
             let text = refusal.render().to_string();
-            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
+            let said = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+            let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+            let first = said.join(" ").trim_start_matches("error: ").to_string();
             let error = Error::new(ErrorKind::Usage, first).hint("see --help");
-            let command = std::env::args().nth(1).unwrap_or_default();
+            let known = |arg: &String| Cli::command().find_subcommand(arg).is_some();
+            let command = std::env::args().skip(1).find(known).unwrap_or_default();
             let _ = writeln!(std::io::stdout(), "{}", output::failure(&command, &error));
         }
         return ExitCode::from(ErrorKind::Usage.exit_code());
@@ -113,11 +116,12 @@ fn label(text: &str, color: &str) -> String {
     if plain { text.to_string() } else { format!("\x1b[1;{color}m{text}\x1b[0m") }
 }
 
-fn log_to_stderr(verbose: u8) {
+fn log_to_stderr(verbose: u8, quiet: bool) {
     use tracing_subscriber::filter::{LevelFilter, Targets};
     use tracing_subscriber::prelude::*;
     let level = match verbose {
-        0 => return,
+        0 if quiet => return,
+        0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };

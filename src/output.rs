@@ -111,7 +111,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
     if planned {
         let _ = writeln!(
             text,
-            "\nPlan: would export {totals} from {} to {url}; nothing was touched",
+            "\nPlan: would export about {totals} from {} to {url}; nothing was touched",
             outcome.source
         );
     } else {
@@ -119,8 +119,8 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         if outcome.reused_units > 0 {
             let _ = writeln!(
                 text,
-                "went on from an earlier run: {} units were done already",
-                outcome.reused_units
+                "went on from an earlier run: {} done already",
+                plural(outcome.reused_units as u64, "range")
             );
         }
         if let Some(digest) = outcome.commit {
@@ -250,7 +250,7 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
             "commit_sha256": format!("sha256:{}", report.opened.digest),
         },
         "level": report.level.name(),
-        "checked": {"objects": report.objects, "bytes": report.bytes},
+        "checked": {"objects": report.objects, "bytes": report.bytes, "size_only": report.size_only},
         "totals": totals_json(&report.opened.commit.totals),
         "problems": problems,
         "warnings": report.notes,
@@ -264,9 +264,15 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
     }
     let _ = writeln!(text, "digest of the snapshot: sha256:{}", report.opened.digest);
     let looked = match report.level {
-        verify::Level::List => "names and sizes",
-        verify::Level::Head => "the bucket's checksums",
-        verify::Level::Full => "every byte",
+        verify::Level::List => "names and sizes".to_string(),
+        verify::Level::Head if report.size_only == report.objects - 1 => {
+            "names and sizes; the bucket returns no checksums".to_string()
+        }
+        verify::Level::Head if report.size_only > 0 => {
+            format!("the bucket's checksums, and of {} objects only the size", report.size_only)
+        }
+        verify::Level::Head => "the bucket's checksums".to_string(),
+        verify::Level::Full => "every byte".to_string(),
     };
     let objects = format!("{} objects, {}", HumanCount(report.objects), HumanBytes(report.bytes));
     if good {
@@ -274,8 +280,8 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
     } else {
         let _ = writeln!(
             text,
-            "Failed: {} of {objects} are not as committed (checked: {looked})",
-            report.problems.len()
+            "Failed: {} found in {objects} (checked: {looked})",
+            plural(report.problems.len() as u64, "problem")
         );
     }
     Output { document, text, warnings: report.notes.clone() }
@@ -405,11 +411,11 @@ fn inspect_collection_text(text: &mut String, collection: &CollectionResult, row
     let meta = &collection.meta;
     let _ = writeln!(
         text,
-        "\n{}: {} rows, {} in {} parts, {}",
+        "\n{}: {} rows, {} in {}, {}",
         meta.name,
         HumanCount(collection.rows()),
         HumanBytes(collection.bytes()),
-        collection.parts.len(),
+        plural(collection.parts.len() as u64, "part"),
         consistency_name(collection.consistency)
     );
     if !meta.schema.description.is_empty() {
@@ -480,8 +486,6 @@ fn totals_json(totals: &Totals) -> Value {
 }
 
 fn totals_text(totals: &Totals) -> String {
-    let plural =
-        |n: u64, one: &str| if n == 1 { format!("1 {one}") } else { format!("{} {one}s", HumanCount(n)) };
     format!(
         "{}, {}, {} in {}",
         plural(totals.collections, "collection"),
@@ -489,6 +493,10 @@ fn totals_text(totals: &Totals) -> String {
         HumanBytes(totals.bytes),
         plural(totals.parts, "part")
     )
+}
+
+fn plural(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{} {one}s", HumanCount(n)) }
 }
 
 fn pace(totals: &Totals, seconds: f64) -> String {

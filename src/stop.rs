@@ -53,6 +53,6 @@ impl Stop {
             // Nobody listens: it is never requested.
             Err(_) => std::future::pending().await,
         };
-        Error::new(kind, "stopped on request").hint("run the same command again to go on from here")
+        Error::new(kind, "stopped on request")
     }
 }

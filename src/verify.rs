@@ -55,6 +55,8 @@ pub struct Report {
     pub objects: u64,
     /// Their bytes, as recorded.
     pub bytes: u64,
+    /// Objects whose content the bucket could not vouch for: only their size was compared.
+    pub size_only: u64,
     /// Everything that is not as committed, by key.
     pub problems: Vec<Problem>,
     /// What could not be checked, in words.
@@ -93,12 +95,14 @@ pub async fn run(
 
     // 4. Contents: by the bucket's digests, or by reading everything.
     let progress = Progress::new("verify", None);
+    let mut size_only = 0;
     if level > Level::List {
         let unlisted: Vec<_> =
             objects.iter().filter(|o| !problems.iter().any(|p| p.key == o.key)).cloned().collect();
         let contents = contents(store, unlisted, level, jobs, &progress);
         let (found, unproven) = progress.show(show, contents).await?;
         problems.extend(found);
+        size_only = unproven;
         if unproven > 0 {
             notes.push(format!(
                 "the bucket returns no SHA-256 for {unproven} objects, so only their size was compared; `--level full` reads them"
@@ -110,6 +114,7 @@ pub async fn run(
         level,
         objects: objects.len() as u64 + 1,
         bytes,
+        size_only,
         problems,
         notes,
         seconds: progress.elapsed().as_secs_f64(),

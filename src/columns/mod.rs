@@ -44,6 +44,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field as ArrowField, Fields, Schema as ArrowSchema, SchemaRef};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The name of list elements, as the Parquet specification has it.
@@ -122,6 +123,15 @@ fn list_field(data_type: DataType, nullable: bool) -> Arc<ArrowField> {
 /// A guess at the bytes of one row, before any was seen.
 pub fn typical_row_bytes(columns: &[Column]) -> usize {
     columns.iter().map(|c| c.kind.typical_bytes()).sum()
+}
+
+/// Adds the nulls of a batch to the counts by column; columns without nulls are left out.
+pub fn count_nulls(batch: &RecordBatch, counts: &mut BTreeMap<String, u64>) {
+    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        if array.null_count() > 0 {
+            *counts.entry(field.name().clone()).or_default() += array.null_count() as u64;
+        }
+    }
 }
 
 /// The keys of a batch, in row order.

@@ -6,6 +6,7 @@ use crate::snapshot::{
     CollectionMeta, MAX_COMMIT_BYTES, MAX_PLAN_BYTES, MAX_RECEIPT_BYTES, Plan, Receipt, Unit, keys,
 };
 use crate::store::{Body, Put, Store};
+use futures::TryStreamExt;
 use std::collections::BTreeMap;
 
 /// An export whose plan is in the bucket.
@@ -34,36 +35,57 @@ pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
     if let Some(bytes) = store.get(keys::PLAN, MAX_PLAN_BYTES).await? {
         return resume(plan, bytes.to_vec(), store).await;
     }
+    refuse_strangers(store).await?;
     let bytes = plan.to_bytes()?;
     let digest = Sha256::of(&bytes);
-    let put = || store.put_new(keys::PLAN, Body::Bytes(bytes.clone().into()), digest);
     let other = || {
         Error::new(ErrorKind::Exists, "another export has just begun under this name")
             .hint("wait for it, or export under another name")
     };
-    if put().await? == Put::Exists {
+    if store.put_new(keys::PLAN, Body::Bytes(bytes.clone().into()), digest).await? == Put::Exists {
         return Err(other());
     }
-    // The same bytes once more: a bucket that takes them does not honour create-only puts.
-    let mut bucket_limits = Vec::new();
-    if put().await? == Put::Created {
-        bucket_limits.push(
-            "the bucket ignores create-only puts: two exports to the same name at the same time are not kept apart"
-                .to_string(),
-        );
-    }
+    let bucket_limits = limits(&bytes, store).await?;
     let found = store.get(keys::PLAN, MAX_PLAN_BYTES).await?;
     if found.as_deref() != Some(bytes.as_slice()) {
         return Err(other());
     }
-    let head = store.head(keys::PLAN).await?;
-    if head.is_some_and(|head| head.sha256 != Some(digest)) {
-        bucket_limits.push(
+    Ok(Begun { plan, plan_bytes: bytes, done: BTreeMap::new(), bucket_limits })
+}
+
+/// A snapshot has its prefix to itself: what is there already would be taken for a part of it.
+async fn refuse_strangers(store: &dyn Store) -> Result<()> {
+    match store.list().try_next().await {
+        Ok(None) => Ok(()),
+        // A write-only exporter may not list.
+        Err(e) if e.kind() == ErrorKind::Denied => Ok(()),
+        Err(e) => Err(e),
+        Ok(Some(entry)) => {
+            Err(Error::new(ErrorKind::Exists, format!("something else is there already: {}", entry.key))
+                .hint("give the snapshot a name of its own, such as a new folder below this one"))
+        }
+    }
+}
+
+/// What the bucket cannot do, found by writing the plan's own bytes once more and asking for its
+/// digest: no probe object, and no right that an exporter would not need anyway.
+async fn limits(plan_bytes: &[u8], store: &dyn Store) -> Result<Vec<String>> {
+    let digest = Sha256::of(plan_bytes);
+    let mut limits = Vec::new();
+    let again = Body::Bytes(plan_bytes.to_vec().into());
+    if store.put_new(keys::PLAN, again, digest).await? == Put::Created {
+        limits.push(
+            "the bucket ignores create-only puts: two exports to the same name at the same time are not kept apart"
+                .to_string(),
+        );
+    }
+    if store.head(keys::PLAN).await?.is_some_and(|head| head.sha256 != Some(digest)) {
+        limits.push(
             "the bucket does not return SHA-256 checksums: `verify --level head` can only compare sizes"
                 .to_string(),
         );
     }
-    Ok(Begun { plan, plan_bytes: bytes, done: BTreeMap::new(), bucket_limits })
+    Ok(limits)
 }
 
 async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun> {
@@ -87,14 +109,7 @@ async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun
         done.len(),
         plan.units.len()
     );
-    let head = store.head(keys::PLAN).await?;
-    let mut bucket_limits = Vec::new();
-    if head.is_some_and(|head| head.sha256.is_none()) {
-        bucket_limits.push(
-            "the bucket does not return SHA-256 checksums: `verify --level head` can only compare sizes"
-                .to_string(),
-        );
-    }
+    let bucket_limits = limits(&bytes, store).await?;
     Ok(Begun { plan, plan_bytes: bytes, done, bucket_limits })
 }
 

@@ -11,13 +11,18 @@ use std::collections::BTreeSet;
 /// and by name.
 pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<CollectionMeta>> {
     let mut known = Vec::new();
-    for database in source.databases().await.context(|| "listing databases")? {
-        if selection.concerns_database(&database) {
-            let names = source.collections(&database).await?;
-            known.extend(names.into_iter().map(|name| CollectionName::new(&database, name)));
+    let databases = source.databases().await.context(|| "listing databases")?;
+    for database in &databases {
+        if selection.concerns_database(database) {
+            let names = source.collections(database).await?;
+            known.extend(names.into_iter().map(|name| CollectionName::new(database, name)));
         }
     }
     known.sort();
+    if let Some(database) = source.database.as_ref().filter(|d| !databases.contains(d)) {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no database {database:?}"))
+            .hint("check the database in the address"));
+    }
     let mut metas = Vec::new();
     let mut refusals = Vec::new();
     for name in selection.pick(&known, |name| name)? {
@@ -31,6 +36,11 @@ pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<C
             }
         };
         let context = || format!("describing {name}");
+        let mut aliases = described.aliases;
+        if aliases.is_empty() {
+            aliases = source.aliases(name).await.context(context)?;
+        }
+        aliases.sort();
         metas.push(CollectionMeta {
             name: name.clone(),
             schema,
@@ -39,7 +49,7 @@ pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<C
             shards: described.shards,
             partitions: source.partitions(name).await.context(context)?,
             indexes: source.indexes(name).await.context(context)?,
-            aliases: described.aliases,
+            aliases,
             properties: described.properties,
             pin: None,
         });

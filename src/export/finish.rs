@@ -4,7 +4,7 @@ use super::begin::Begun;
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::snapshot::{
-    CollectionResult, Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, ObjectRef, Receipt, keys,
+    CollectionResult, Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, ObjectRef, Plan, Receipt, keys,
     sums_document,
 };
 use crate::store::{Body, Put, Store};
@@ -34,7 +34,7 @@ pub async fn commit(
     for receipt in receipts {
         bookkeeping.push(ObjectRef::to(&keys::receipt(&receipt.unit), &receipt.to_bytes()?));
     }
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         id: plan.id.clone(),
         created: plan.created.clone(),
         tool: plan.tool.clone(),
@@ -44,7 +44,7 @@ pub async fn commit(
         databases: plan.databases.clone(),
         collections,
     };
-    let mut warnings = remove_leftovers(&manifest, store).await?;
+    let mut warnings = remove_leftovers(plan, &manifest, store).await?;
     for result in &manifest.collections {
         if result.counts.shared_keys > 0 {
             warnings.push(format!(
@@ -55,6 +55,9 @@ pub async fn commit(
         }
     }
 
+    if let Some(earlier) = earlier_manifest(&manifest, store).await? {
+        manifest = earlier;
+    }
     let bytes = manifest.to_bytes()?;
     if bytes.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(Error::new(ErrorKind::Unsupported, "the manifest would be larger than readers accept")
@@ -79,6 +82,15 @@ pub async fn commit(
     Ok(Committed { manifest, digest, warnings })
 }
 
+/// The manifest that an earlier run of this export wrote before it was killed, if it leads to the
+/// same parts: its counts were checked too, and may differ where writes are allowed.
+async fn earlier_manifest(ours: &Manifest, store: &dyn Store) -> Result<Option<Manifest>> {
+    let Some(bytes) = store.get(keys::MANIFEST, MAX_MANIFEST_BYTES).await? else { return Ok(None) };
+    let earlier = Manifest::parse(&bytes)?;
+    let same_parts = earlier.parts().eq(ours.parts()) && earlier.bookkeeping == ours.bookkeeping;
+    Ok((earlier.id == ours.id && same_parts).then_some(earlier))
+}
+
 /// Puts a document whose content is determined; one that is there already must be the same.
 async fn put_same(key: &str, bytes: Vec<u8>, max_bytes: u64, store: &dyn Store) -> Result<()> {
     let put = store.put_new(key, Body::Bytes(bytes.clone().into()), Sha256::of(&bytes)).await;
@@ -93,9 +105,18 @@ async fn put_same(key: &str, bytes: Vec<u8>, max_bytes: u64, store: &dyn Store) 
         .hint("export under another name"))
 }
 
-/// Parts that a killed run put and no receipt speaks of would look like rows to whoever reads the
-/// folder with other tools. They are removed; what the bucket does not let us remove is named.
-async fn remove_leftovers(manifest: &Manifest, store: &dyn Store) -> Result<Vec<String>> {
+/// Parts that a killed run of this export put and no receipt speaks of would look like rows to
+/// whoever reads the folder with other tools. They are removed, and nothing else ever is: only
+/// what has the name of a part of a unit of this plan. What the bucket does not let us remove is
+/// named.
+async fn remove_leftovers(plan: &Plan, manifest: &Manifest, store: &dyn Store) -> Result<Vec<String>> {
+    let is_ours = |key: &str| {
+        plan.units.iter().any(|unit| {
+            let name = &plan.collections[unit.collection].name;
+            let by = keys::unit_of_part(key, &name.database, &name.name, unit.partition.as_deref());
+            by == Some(unit.id.as_str())
+        })
+    };
     let parts: HashSet<&str> = manifest.parts().map(|p| p.key.as_str()).collect();
     let listed: Result<Vec<_>> = store.list().try_collect().await;
     let listed = match listed {
@@ -106,7 +127,7 @@ async fn remove_leftovers(manifest: &Manifest, store: &dyn Store) -> Result<Vec<
     };
     let mut warnings = Vec::new();
     for entry in listed {
-        if !entry.key.starts_with("data/") || parts.contains(entry.key.as_str()) {
+        if parts.contains(entry.key.as_str()) || !is_ours(&entry.key) {
             continue;
         }
         match store.delete(&entry.key).await {

@@ -109,6 +109,7 @@ const SERVE_PATIENCE: Duration = Duration::from_secs(180);
 /// is stored. Otherwise its rows would be missing without a word.
 async fn all_served(source: &Client, name: &CollectionName) -> Result<()> {
     let start = Instant::now();
+    let mut said = false;
     loop {
         let Some(unserved) = source.unserved_rows(name).await?.filter(|rows| *rows > 0) else {
             return Ok(());
@@ -125,7 +126,10 @@ async fn all_served(source: &Client, name: &CollectionName) -> Result<()> {
                 "see the query nodes, or release and load the collection; then run the same command again",
             ));
         }
-        tracing::info!("{name}: {unserved} stored rows are not served yet, waiting");
+        if !said {
+            tracing::warn!("{name}: {unserved} stored rows are not on the query nodes yet; waiting for them");
+            said = true;
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -94,23 +94,32 @@ pub struct CollectionOutcome {
 
 /// Exports into `store`, or says what an export would do.
 pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Outcome> {
-    // 1. Connect; learn who is there.
-    let source = Client::connect(&options.source).await?;
-
-    // 2. Choose collections and describe them; refuse what cannot be copied, before any effect.
-    begin::refuse_committed(store.as_ref()).await?;
-    let mut collections = choose::collections(&source, &options.selection).await?;
+    // 1. Connect; learn who is there. 2. Choose collections and describe them; refuse what cannot
+    // be copied, before any effect.
+    let (source, mut collections) = stop.unless_stopped(choose(options, store.as_ref())).await?;
     if options.plan_only {
-        return planned(&source, collections, options).await;
+        return stop.unless_stopped(planned(&source, collections, options)).await;
     }
 
     // 3. Load state: refuse unloaded collections, or load them and put them back whatever happens.
     let loaded = loaded::ensure(&source, &collections, options.load_source, stop).await?;
     let result = stop.unless_stopped(export_loaded(options, &source, &mut collections, store)).await;
     let restored = loaded.restore(&source).await;
-    let outcome = result?;
+    let outcome = result.map_err(|e| match e.kind() {
+        ErrorKind::Interrupted | ErrorKind::Terminated => {
+            e.hint("run the same command again: it goes on from here")
+        }
+        _ => e,
+    })?;
     restored?;
     Ok(outcome)
+}
+
+async fn choose(options: &Options, store: &dyn Store) -> Result<(Client, Vec<CollectionMeta>)> {
+    let source = Client::connect(&options.source).await?;
+    begin::refuse_committed(store).await?;
+    let collections = choose::collections(&source, &options.selection).await?;
+    Ok((source, collections))
 }
 
 async fn export_loaded(
@@ -158,6 +167,12 @@ async fn export_loaded(
 
     let mut warnings = begun.bucket_limits.clone();
     warnings.extend(committed.warnings);
+    if options.allow_writes {
+        warnings.push(
+            "writes were allowed, so nothing proves that the copy is complete: it is recorded as unchecked"
+                .into(),
+        );
+    }
     Ok(Outcome {
         source: source.info.to_string(),
         id: Some(begun.plan.id.clone()),

@@ -37,6 +37,8 @@ pub struct Options {
     pub plan_only: bool,
     /// Parts in flight.
     pub jobs: usize,
+    /// Make no aliases.
+    pub no_aliases: bool,
     /// What becomes of keys that the source made.
     pub auto_id: AutoId,
     /// Load the collections when all is in.
@@ -104,22 +106,22 @@ pub struct CollectionOutcome {
 
 /// Imports the snapshot in `store`, or says what an import would do.
 pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Outcome> {
-    stop.unless_stopped(import(options, store)).await
-}
-
-async fn import(options: &Options, store: Arc<dyn Store>) -> Result<Outcome> {
     // 1. The way from COMMIT.json to the manifest.
-    let opened = opened::open(store.as_ref(), options.expect).await?;
+    let opened = stop.unless_stopped(opened::open(store.as_ref(), options.expect)).await?;
     let jobs = plan::jobs(&opened.manifest, options)?;
 
     // 2. Every part is there and is what was committed.
     let progress = Progress::new("check", None);
     let checking = check::parts(store.clone(), &jobs, options.jobs, &progress);
-    progress.show(options.show, checking).await?;
+    stop.unless_stopped(progress.show(options.show, checking)).await?;
 
     // 3. The target can take it all, and nothing is in the way. 4. The plan.
-    let target = Client::connect(&options.target).await?;
-    let plan = plan::against_target(&target, &opened.manifest, jobs).await?;
+    let looking = async {
+        let target = Client::connect(&options.target).await?;
+        let plan = plan::against_target(&target, &opened.manifest, jobs).await?;
+        Ok((target, plan))
+    };
+    let (target, plan) = stop.unless_stopped(looking).await?;
     let capacity = plan.capacity();
     let mut outcome = Outcome {
         target: target.info.to_string(),
@@ -141,7 +143,7 @@ async fn import(options: &Options, store: Arc<dyn Store>) -> Result<Outcome> {
     let progress = Progress::new("import", Some(outcome.totals.rows));
     let mut created = Vec::new();
     let work = fill(options, &target, &plan, store, &progress, &mut created, &mut outcome);
-    let done = progress.show(options.show, work).await;
+    let done = stop.unless_stopped(progress.show(options.show, work)).await;
     done.map_err(|e| plan::left_behind(e, &created))?;
     outcome.seconds = progress.elapsed().as_secs_f64();
     Ok(outcome)
@@ -162,7 +164,12 @@ async fn fill(
     }
     for job in &plan.jobs {
         created.push(job.target.clone());
-        plan::create(target, job).await?;
+        let made = plan::create(target, job).await;
+        // A failed create may have had its effect all the same.
+        if made.is_err() && matches!(target.describe(&job.target).await, Ok(None)) {
+            created.pop();
+        }
+        made?;
     }
 
     // 6. Rows, from several parts at once.

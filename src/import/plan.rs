@@ -82,7 +82,7 @@ pub fn jobs<'a>(manifest: &'a Manifest, options: &Options) -> Result<Vec<Job<'a>
     let job = |(source, target): (&'a CollectionResult, CollectionName)| Job {
         source,
         target,
-        aliases: source.meta.aliases.clone(),
+        aliases: if options.no_aliases { Vec::new() } else { source.meta.aliases.clone() },
         keys: match (source.meta.schema.primary_key().auto_id, options.auto_id) {
             (false, _) => KeyPolicy::Given,
             (true, AutoId::Preserve) => KeyPolicy::Preserve,
@@ -135,12 +135,13 @@ pub async fn against_target<'a>(
 
     let mut names: BTreeMap<CollectionName, String> =
         jobs.iter().map(|job| (job.target.clone(), job.target.to_string())).collect();
+    let has_partitions = target.has_partitions(DEFAULT_DATABASE).await?;
+    let has_aliases = target.has_aliases(DEFAULT_DATABASE).await?;
     for job in &mut jobs {
-        if new_databases.iter().any(|d: &Database| d.name == job.target.database) {
-            continue;
+        if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
+            free(target, &job.target, "a collection or alias").await?;
         }
-        free(target, &job.target, "a collection or alias").await?;
-        check_partitions(target, job).await?;
+        check_partitions(has_partitions, job)?;
         for key in job.source.meta.properties.keys().filter(|key| !is_portable_property(key)) {
             warnings.push(format!(
                 "{}: the property {key} belongs to the source's cluster and is not copied",
@@ -153,7 +154,7 @@ pub async fn against_target<'a>(
                 job.target
             ));
         }
-        if !job.aliases.is_empty() && !target.has_aliases(&job.target.database).await? {
+        if !job.aliases.is_empty() && !has_aliases {
             warnings.push(format!(
                 "{}: the target has no aliases, so {} will not be made",
                 job.target,
@@ -167,11 +168,12 @@ pub async fn against_target<'a>(
             let name = CollectionName::new(&job.target.database, alias);
             if let Some(other) = names.insert(name.clone(), format!("alias {alias:?} of {}", job.target)) {
                 let what = format!("alias {alias:?} of {} collides with {other}", job.target);
-                return Err(Error::new(ErrorKind::Exists, what)
-                    .hint("give the collection another name with `--rename`"));
+                return Err(Error::new(ErrorKind::Exists, what).hint("leave aliases out with `--no-aliases`"));
             }
             if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
-                free(target, &name, "an alias or collection").await?;
+                free(target, &name, "an alias or collection")
+                    .await
+                    .map_err(|e| e.also_hint("or leave aliases out with `--no-aliases`"))?;
             }
         }
     }
@@ -222,12 +224,9 @@ async fn free(target: &Client, name: &CollectionName, what: &str) -> Result<()> 
     }
 }
 
-async fn check_partitions(target: &Client, job: &Job<'_>) -> Result<()> {
+fn check_partitions(has_partitions: bool, job: &Job<'_>) -> Result<()> {
     let named = job.source.meta.partitions.iter().any(|p| p != DEFAULT_PARTITION);
-    if named
-        && !job.source.meta.schema.has_partition_key()
-        && !target.has_partitions(&job.target.database).await?
-    {
+    if named && !job.source.meta.schema.has_partition_key() && !has_partitions {
         let what = format!("{} has partitions, and the target has none", job.source.meta.name);
         return Err(Error::new(ErrorKind::Unsupported, what).hint("leave this collection out with `-c`"));
     }
@@ -266,9 +265,6 @@ fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
     }
     if field.nullable && field.kind.is_vector() && before((2, 6)) {
         return Some("nullable vectors are known since 2.6".into());
-    }
-    if field.default.is_some() && before((2, 5)) {
-        return Some("default values are known since 2.5".into());
     }
     if field.clustering_key && before((2, 4)) {
         return Some("clustering keys are known since 2.4".into());
@@ -351,7 +347,10 @@ pub async fn create_indexes(
         let index = job.source.meta.indexes.iter().find(|i| i.field == field);
         let metric = index.and_then(|i| i.params.get("metric_type")).map(String::as_str);
         let metric = metric.filter(|m| !m.is_empty()).unwrap_or_else(|| {
-            let usual = usual_metric(kind);
+            let usual = match job.source.meta.schema.functions.iter().find(|f| f.outputs.contains(&field)) {
+                Some(function) if function.kind == FunctionKind::Bm25 => "BM25",
+                _ => usual_metric(kind),
+            };
             warnings.push(format!(
                 "{}: the source had no index on {field:?}, so its metric is not known; {usual} was taken",
                 job.target
@@ -398,8 +397,8 @@ pub fn left_behind(error: Error, created: &[CollectionName]) -> Error {
         return error;
     }
     let names: Vec<_> = created.iter().map(ToString::to_string).collect();
-    error.hint(format!(
-        "this import has created {} and not filled them completely: drop them on the target, then run the same command again",
+    error.also_hint(&format!(
+        "this import has created {} and not filled them completely: drop them on the target before importing again",
         names.join(", ")
     ))
 }

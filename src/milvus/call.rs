@@ -36,6 +36,10 @@ pub enum Failure {
     Later,
     /// A quota is used up. Not done, and repeating soon will not help.
     Quota,
+    /// The two sides cannot agree on an encrypted connection.
+    Tls,
+    /// No connection: certainly not done.
+    Unreachable,
     /// No reply: it may or may not have been done.
     NoReply,
     /// The server refuses this request as it is.
@@ -84,9 +88,24 @@ impl RpcError {
             Code::ResourceExhausted | Code::OutOfRange if is_size_text(&reason) => Failure::TooLarge,
             Code::ResourceExhausted => Failure::Later,
             Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists => Failure::Refused,
+            // Certificates do not become better by waiting.
+            Code::Unavailable | Code::Unknown
+                if [
+                    "invalid peer certificate",
+                    "UnknownIssuer",
+                    "certificate required",
+                    "CertificateRequired",
+                    "corrupt message",
+                    "InvalidContentType",
+                ]
+                .iter()
+                .any(|text| reason.contains(text)) =>
+            {
+                Failure::Tls
+            }
             // A connection that never came up has sent nothing.
             Code::Unavailable if reason.contains("tcp connect error") || reason.contains("dns error") => {
-                Failure::Later
+                Failure::Unreachable
             }
             _ => Failure::NoReply,
         };
@@ -116,6 +135,8 @@ impl RpcError {
             (9, _) => Failure::Quota,
             _ if is_size_text(&reason) => Failure::TooLarge,
             _ if is_not_found_text(&reason) => Failure::NotFound,
+            // 1 is also what Lite says of everything unexpected.
+            (1, _) if !status.retriable && !reason.contains("not ready") => Failure::Refused,
             (1 | 2 | 4 | 8 | 11 | 12 | 103 | 106 | 110 | 505 | 507 | 1003 | 2200, _) => Failure::Later,
             (_, common::ErrorCode::RateLimit | common::ErrorCode::NotReadyServe) => Failure::Later,
             _ if status.retriable => Failure::Later,
@@ -168,6 +189,15 @@ impl From<RpcError> for Error {
                 "a single row is larger than the server's message limit; raise that limit on the server",
             ),
             Failure::Later => Error::new(ErrorKind::Temporary, says).hint("run the same command again later"),
+            Failure::Tls => Error::new(
+                ErrorKind::Usage,
+                format!("no encrypted connection to the server: {}", error.reason),
+            )
+            .hint("check https:// against http://, the certificate authority and the client certificate"),
+            Failure::Unreachable => {
+                Error::new(ErrorKind::Temporary, format!("the server cannot be reached: {}", error.reason))
+                    .hint("check the address and that the server runs, then run the same command again")
+            }
             Failure::Quota => Error::new(ErrorKind::Temporary, says)
                 .hint("a quota of the server is used up; give it capacity, then run the same command again"),
             Failure::NoReply => {
@@ -256,6 +286,7 @@ impl Client {
         repeat: Repeat,
     ) -> Result<(Res, Bytes), RpcError> {
         let start = Instant::now();
+        tracing::debug!(rpc, database, bytes = request.len(), "calling");
         let mut pause = Duration::from_millis(200);
         loop {
             let error = match self.call_once(rpc, database, request.clone()).await {
@@ -263,7 +294,7 @@ impl Client {
                 Err(error) => error,
             };
             let again = match error.failure {
-                Failure::Later => repeat != Repeat::Never,
+                Failure::Later | Failure::Unreachable => repeat != Repeat::Never,
                 Failure::NoReply => repeat == Repeat::Freely,
                 _ => false,
             };

@@ -106,6 +106,23 @@ impl Client {
         }))
     }
 
+    /// The aliases of a collection; Lite leaves them out of its descriptions.
+    pub async fn aliases(&self, name: &CollectionName) -> Result<Vec<String>> {
+        let request = api::ListAliasesRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            ..Default::default()
+        };
+        match self
+            .call::<api::ListAliasesResponse>("ListAliases", &name.database, &request, Repeat::Freely)
+            .await
+        {
+            Ok(reply) => Ok(reply.aliases),
+            Err(e) if e.failure == Failure::Unimplemented => Ok(Vec::new()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// The partitions, in the server's order; empty on servers without partitions.
     pub async fn partitions(&self, name: &CollectionName) -> Result<Vec<String>> {
         let request = api::ShowPartitionsRequest {

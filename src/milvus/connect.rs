@@ -212,7 +212,23 @@ impl Client {
             Err(error) if matches!(error.failure, Failure::Unimplemented | Failure::Refused) => String::new(),
             Err(error) => return Err(error.into()),
         };
+        if tag.is_empty() && version.is_empty() {
+            self.check_speaks_milvus().await?;
+        }
         Ok(ServerInfo::of(&tag, &version))
+    }
+
+    /// Any HTTP server may answer "not known" to both questions; a Milvus lists collections.
+    async fn check_speaks_milvus(&self) -> Result<()> {
+        let request = api::ShowCollectionsRequest::default();
+        match self.call::<api::ShowCollectionsResponse>("ShowCollections", "", &request, Repeat::Freely).await
+        {
+            Err(e) if e.failure == Failure::Unimplemented => {
+                Err(Error::new(ErrorKind::Usage, "what answers there is not a Milvus server")
+                    .hint("check the address and the port: Milvus speaks gRPC, usually on port 19530"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -255,8 +271,12 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
 }
 
 fn read_pem(path: &PathBuf) -> Result<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|e| Error::new(ErrorKind::Usage, format!("cannot read {}", path.display())).because(e))
+    let bytes = std::fs::read(path)
+        .map_err(|e| Error::new(ErrorKind::Usage, format!("cannot read {}", path.display())).because(e))?;
+    if bytes.windows(10).any(|window| window == b"-----BEGIN") {
+        return Ok(bytes);
+    }
+    Err(Error::new(ErrorKind::Usage, format!("{} is not a PEM file", path.display())))
 }
 
 #[cfg(test)]

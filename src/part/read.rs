@@ -9,6 +9,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -22,6 +23,8 @@ pub struct PartReader {
     first: Key,
     end: Key,
     seen_rows: u64,
+    seen_nulls: BTreeMap<String, u64>,
+    expected_nulls: BTreeMap<String, u64>,
     previous: Option<Key>,
 }
 
@@ -64,6 +67,8 @@ impl PartReader {
             first: part.first.clone(),
             end: part.last.clone(),
             seen_rows: 0,
+            seen_nulls: BTreeMap::new(),
+            expected_nulls: part.nulls.clone(),
             previous: None,
         })
     }
@@ -77,6 +82,9 @@ impl PartReader {
                     format!("it has {} rows, the manifest says {}", self.seen_rows, self.expected_rows);
                 return Err(Error::new(ErrorKind::Integrity, what));
             }
+            if self.seen_nulls != self.expected_nulls {
+                return Err(Error::new(ErrorKind::Integrity, "its nulls are not those in the manifest"));
+            }
             return if self.previous.as_ref() == Some(&self.end) { Ok(None) } else { Err(other_range()) };
         };
         let batch = batch.map_err(|e| damaged(e.into()))?;
@@ -89,6 +97,7 @@ impl PartReader {
         if (self.previous.is_none() && keys.get(0) != self.first) || last > self.end {
             return Err(other_range());
         }
+        crate::columns::count_nulls(&batch, &mut self.seen_nulls);
         self.previous = Some(last);
         self.seen_rows += batch.num_rows() as u64;
         Ok(Some(batch))

@@ -4,7 +4,7 @@ use crate::columns::{Keys, arrow_schema};
 use crate::digest::{HashingWriter, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, FieldType, Key};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -74,11 +74,7 @@ impl PartWriter {
         self.first.get_or_insert_with(|| keys.get(0));
         self.last = Some(last);
         self.rows += batch.num_rows() as u64;
-        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            if array.null_count() > 0 {
-                *self.nulls.entry(field.name().clone()).or_default() += array.null_count() as u64;
-            }
-        }
+        crate::columns::count_nulls(batch, &mut self.nulls);
         self.writer.write(batch).map_err(cannot_write)?;
         if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
             self.writer.flush().map_err(cannot_write)?;

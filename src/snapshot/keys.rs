@@ -78,6 +78,28 @@ pub fn check_part(
     ))
 }
 
+/// The unit that wrote the object under `key`, if that is a part of this collection and partition
+/// by its name.
+pub fn unit_of_part<'k>(
+    key: &'k str,
+    database: &str,
+    collection: &str,
+    partition: Option<&str>,
+) -> Option<&'k str> {
+    let file = key.strip_prefix(&part_folder(database, collection, partition))?.strip_prefix('/')?;
+    let mut pieces = file.strip_suffix(".parquet")?.split('-');
+    let (unit, sequence, prefix) = (pieces.next()?, pieces.next()?, pieces.next()?);
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let is_part = pieces.next().is_none()
+        && is_unit_id(unit)
+        && (4..=9).contains(&sequence.len())
+        && digits(sequence)
+        && prefix.len() == 8
+        && hex(prefix);
+    is_part.then_some(unit)
+}
+
 fn is_part_file(file: &str, digest: Sha256) -> bool {
     let Some(stem) = file.strip_suffix(".parquet") else { return false };
     let mut pieces = stem.split('-');

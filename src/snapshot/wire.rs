@@ -24,8 +24,11 @@ pub(super) fn to_bytes<T: Serialize>(document: &T) -> Result<Vec<u8>> {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::new(ErrorKind::Integrity, format!("{name} is not what it should be")).because(e))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::new(ErrorKind::Integrity, format!("{name} is not what it should be"))
+            .because(e)
+            .hint("the object was altered or damaged; get the snapshot again from the exporter")
+    })
 }
 
 /// Reads only the two fields that every version has, so that a newer version is refused as such

@@ -776,7 +776,7 @@ impl Place {
             _ => failure(
                 Fate::Final,
                 Unsupported,
-                "the server refused the request for the reason above; `doctor` shows what it can do",
+                "the server refused the request for the reason above: check the bucket's policy and settings",
             ),
         }
     }
