@@ -2,14 +2,14 @@
 //! must be refused by name.
 
 use super::*;
-use crate::schema::{Column, ElementType, FieldType};
+use crate::schema::{Column, ElementType, Field, FieldType};
 use milvus::proto::schema::field_data::Field as WireField;
 use milvus::proto::schema::scalar_field::Data as Scalars;
 use milvus::proto::schema::vector_field::Data as Vectors;
 use milvus::proto::schema::{
-    ArrayArray, BoolArray, BytesArray, DataType as WireType, DoubleArray, FieldData, FloatArray, IntArray,
-    JsonArray, LongArray, ScalarField, SparseFloatArray, StringArray as WireStrings, StructArrayField,
-    VectorField,
+    ArrayArray, BoolArray, BytesArray, DataType as WireType, DateArray, DoubleArray, FieldData, FloatArray,
+    GeometryWktArray, IntArray, JsonArray, LongArray, MolSmilesArray, ScalarField, SparseFloatArray,
+    StringArray as WireStrings, StructArrayField, TimeArray, VectorArray, VectorField,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -55,7 +55,6 @@ fn type_number(kind: &FieldType) -> WireType {
         FieldType::Float16Vector { .. } => WireType::Float16Vector,
         FieldType::BFloat16Vector { .. } => WireType::BFloat16Vector,
         FieldType::SparseFloatVector => WireType::SparseFloatVector,
-        FieldType::Int8Vector { .. } => WireType::Int8Vector,
         FieldType::Text => WireType::Text,
         FieldType::Geometry => WireType::Geometry,
         FieldType::Timestamptz => WireType::Timestamptz,
@@ -64,6 +63,7 @@ fn type_number(kind: &FieldType) -> WireType {
         FieldType::Decimal => WireType::Decimal,
         FieldType::Uuid => WireType::Uuid,
         FieldType::Mol => WireType::Mol,
+        FieldType::Int8Vector { .. } => WireType::Int8Vector,
         FieldType::VectorArray { .. } => WireType::ArrayOfVector,
         FieldType::StructArray { .. } => WireType::ArrayOfStruct,
     }
@@ -71,6 +71,26 @@ fn type_number(kind: &FieldType) -> WireType {
 
 pub(crate) fn column(name: &str, kind: FieldType) -> Column {
     Column { name: name.to_string(), kind, nullable: false, dynamic: name == crate::schema::DYNAMIC_COLUMN }
+}
+
+pub(crate) fn array(element: ElementType) -> FieldType {
+    FieldType::Array { element, element_nullable: false, max_capacity: 4 }
+}
+
+/// A field of a struct.
+pub(crate) fn sub_field(name: &str, kind: FieldType) -> Field {
+    Field {
+        name: name.into(),
+        kind,
+        description: String::new(),
+        primary_key: false,
+        auto_id: false,
+        partition_key: false,
+        clustering_key: false,
+        nullable: false,
+        default: None,
+        params: Default::default(),
+    }
 }
 
 pub(crate) fn field(column: &Column, data: WireField) -> FieldData {
@@ -148,43 +168,61 @@ fn any_sparse() -> impl Strategy<Value = Vec<(u32, f32)>> {
     btree_map(index, finite_f32(), 0..6).prop_map(|pairs| pairs.into_iter().collect())
 }
 
-fn any_element() -> impl Strategy<Value = ElementType> {
-    prop::sample::select(ElementType::ALL.to_vec())
-}
-
-fn any_kind() -> impl Strategy<Value = FieldType> {
+fn any_dense() -> impl Strategy<Value = FieldType> {
     prop_oneof![
-        Just(FieldType::Bool),
-        Just(FieldType::Int8),
-        Just(FieldType::Int16),
-        Just(FieldType::Int32),
-        Just(FieldType::Int64),
-        Just(FieldType::Float),
-        Just(FieldType::Double),
-        Just(FieldType::VarChar { max_length: 64 }),
-        Just(FieldType::Json),
-        any_element().prop_map(|element| FieldType::Array {
-            element,
-            element_nullable: false,
-            max_capacity: 4
-        }),
-        any_element().prop_map(|element| FieldType::Array {
-            element,
-            element_nullable: false,
-            max_capacity: 4
-        }),
         (1u32..5).prop_map(|dim| FieldType::FloatVector { dim }),
         (1u32..4).prop_map(|bytes| FieldType::BinaryVector { dim: bytes * 8 }),
         (1u32..5).prop_map(|dim| FieldType::Float16Vector { dim }),
         (1u32..5).prop_map(|dim| FieldType::BFloat16Vector { dim }),
-        Just(FieldType::SparseFloatVector),
+        (1u32..5).prop_map(|dim| FieldType::Int8Vector { dim }),
     ]
 }
 
-fn any_scalars(
-    element: ElementType,
-    count: impl Into<prop::collection::SizeRange>,
-) -> BoxedStrategy<Scalars> {
+fn any_array() -> impl Strategy<Value = FieldType> {
+    let elements = (prop::sample::select(ElementType::ALL.to_vec()), any::<bool>());
+    elements.prop_map(|(element, element_nullable)| FieldType::Array {
+        element,
+        element_nullable,
+        max_capacity: 4,
+    })
+}
+
+fn any_struct() -> impl Strategy<Value = FieldType> {
+    let vectors = any_dense()
+        .prop_map(|element| FieldType::VectorArray { element: Box::new(element), max_capacity: 4 });
+    vec(prop_oneof![any_array(), vectors], 1..4).prop_map(|kinds| {
+        let fields = kinds.into_iter().enumerate().map(|(i, kind)| sub_field(&format!("sub {i}"), kind));
+        FieldType::StructArray { fields: fields.collect() }
+    })
+}
+
+fn any_kind() -> impl Strategy<Value = FieldType> {
+    let plain = vec![
+        FieldType::Bool,
+        FieldType::Int8,
+        FieldType::Int16,
+        FieldType::Int32,
+        FieldType::Int64,
+        FieldType::Float,
+        FieldType::Double,
+        FieldType::VarChar { max_length: 64 },
+        FieldType::Json,
+        FieldType::Text,
+        FieldType::Geometry,
+        FieldType::Timestamptz,
+        FieldType::Date,
+        FieldType::Time,
+        FieldType::Decimal,
+        FieldType::Uuid,
+        FieldType::Mol,
+        FieldType::SparseFloatVector,
+    ];
+    prop_oneof![6 => prop::sample::select(plain), 2 => any_array(), 2 => any_dense(), 1 => any_struct()]
+}
+
+type Count = prop::collection::SizeRange;
+
+fn any_elements(element: ElementType, count: impl Into<Count>) -> BoxedStrategy<Scalars> {
     let count = count.into();
     let ints = |values: Vec<i32>| Scalars::IntData(IntArray { data: values });
     match element {
@@ -209,46 +247,119 @@ fn any_scalars(
     }
 }
 
-fn any_values(kind: &FieldType, rows: usize) -> BoxedStrategy<WireField> {
-    let element = |element| any_scalars(element, rows).prop_map(scalars).boxed();
-    let byte_vectors = |wrap: fn(Vec<u8>) -> Vectors| {
-        let dim = kind.dim().unwrap();
-        vec(any::<u8>(), rows * kind.vector_bytes().unwrap())
-            .prop_map(move |data| vectors(dim, wrap(data)))
+fn any_vectors(kind: &FieldType, count: usize) -> BoxedStrategy<Vectors> {
+    if let FieldType::FloatVector { dim } = kind {
+        let floats = vec(any_f32(), count * *dim as usize);
+        return floats.prop_map(|data| Vectors::FloatVector(FloatArray { data })).boxed();
+    }
+    let wrap = match kind {
+        FieldType::BinaryVector { .. } => Vectors::BinaryVector,
+        FieldType::Float16Vector { .. } => Vectors::Float16Vector,
+        FieldType::BFloat16Vector { .. } => Vectors::Bfloat16Vector,
+        FieldType::Int8Vector { .. } => Vectors::Int8Vector as fn(Vec<u8>) -> Vectors,
+        other => panic!("{other} is no dense vector"),
+    };
+    vec(any::<u8>(), count * kind.vector_bytes().unwrap()).prop_map(wrap).boxed()
+}
+
+/// Arrays of the given lengths; where elements may be null, some are, and their values are left
+/// out.
+fn any_lists(element: ElementType, nullable: bool, lengths: &[usize]) -> BoxedStrategy<WireField> {
+    let list = |length: &usize| {
+        let validity = if nullable { vec(any::<bool>(), *length).boxed() } else { Just(vec![]).boxed() };
+        let length = *length;
+        validity.prop_flat_map(move |valid_data| {
+            let present = if nullable { valid_data.iter().filter(|valid| **valid).count() } else { length };
+            any_elements(element, present)
+                .prop_map(move |data| ScalarField { data: Some(data), valid_data: valid_data.clone() })
+        })
+    };
+    let element_type = type_number(&element_kind(element)) as i32;
+    let lists: Vec<_> = lengths.iter().map(list).collect();
+    lists.prop_map(move |data| scalars(Scalars::ArrayData(ArrayArray { data, element_type }))).boxed()
+}
+
+fn any_vector_lists(element: &FieldType, lengths: &[usize]) -> BoxedStrategy<WireField> {
+    let dim = element.dim().unwrap();
+    let element_type = type_number(element) as i32;
+    let list = |length: &usize| {
+        any_vectors(element, *length).prop_map(move |data| VectorField {
+            dim: i64::from(dim),
+            data: Some(data),
+            valid_data: Vec::new(),
+        })
+    };
+    let lists: Vec<_> = lengths.iter().map(list).collect();
+    let wrap = move |data| Vectors::VectorArray(VectorArray { dim: i64::from(dim), data, element_type });
+    lists.prop_map(move |data| vectors(dim, wrap(data))).boxed()
+}
+
+/// Arbitrary values for `rows` rows of which none is null.
+pub(crate) fn any_values(kind: &FieldType, rows: usize) -> BoxedStrategy<WireField> {
+    let elements = |element| any_elements(element, rows).prop_map(scalars).boxed();
+    let text = |wrap: fn(Vec<String>) -> Scalars| {
+        vec(any_text(), rows).prop_map(move |data| scalars(wrap(data))).boxed()
+    };
+    let bytes = |length: usize| {
+        vec(vec(any::<u8>(), length), rows)
+            .prop_map(|data| scalars(Scalars::BytesData(BytesArray { data })))
             .boxed()
     };
-    match *kind {
-        FieldType::Bool => element(ElementType::Bool),
-        FieldType::Int8 => element(ElementType::Int8),
-        FieldType::Int16 => element(ElementType::Int16),
-        FieldType::Int32 => element(ElementType::Int32),
-        FieldType::Int64 => element(ElementType::Int64),
-        FieldType::Float => element(ElementType::Float),
-        FieldType::Double => element(ElementType::Double),
-        FieldType::VarChar { .. } => element(ElementType::VarChar),
+    let lengths = || vec(0usize..5, rows);
+    match kind.clone() {
+        FieldType::Bool => elements(ElementType::Bool),
+        FieldType::Int8 => elements(ElementType::Int8),
+        FieldType::Int16 => elements(ElementType::Int16),
+        FieldType::Int32 => elements(ElementType::Int32),
+        FieldType::Int64 => elements(ElementType::Int64),
+        FieldType::Float => elements(ElementType::Float),
+        FieldType::Double => elements(ElementType::Double),
+        FieldType::VarChar { .. } | FieldType::Text | FieldType::Timestamptz => {
+            elements(ElementType::VarChar)
+        }
+        FieldType::Geometry => text(|data| Scalars::GeometryWktData(GeometryWktArray { data })),
+        FieldType::Mol => text(|data| Scalars::MolSmilesData(MolSmilesArray { data })),
+        FieldType::Date => {
+            vec(any::<i32>(), rows).prop_map(|data| scalars(Scalars::DateData(DateArray { data }))).boxed()
+        }
+        FieldType::Time => {
+            vec(any::<i64>(), rows).prop_map(|data| scalars(Scalars::TimeData(TimeArray { data }))).boxed()
+        }
+        FieldType::Decimal => bytes(8),
+        FieldType::Uuid => bytes(16),
         FieldType::Json => {
             vec(any_json(), rows).prop_map(|data| scalars(Scalars::JsonData(JsonArray { data }))).boxed()
         }
-        FieldType::Array { element, max_capacity, .. } => {
-            let list = any_scalars(element, 0..=max_capacity as usize)
-                .prop_map(|data| ScalarField { data: Some(data), valid_data: Vec::new() });
-            vec(list, rows)
-                .prop_map(move |data| {
-                    let element_type = type_number(&element_kind(element)) as i32;
-                    scalars(Scalars::ArrayData(ArrayArray { data, element_type }))
-                })
-                .boxed()
+        FieldType::Array { element, element_nullable, .. } => {
+            lengths().prop_flat_map(move |lengths| any_lists(element, element_nullable, &lengths)).boxed()
         }
-        FieldType::FloatVector { dim } => vec(any_f32(), rows * dim as usize)
-            .prop_map(move |data| vectors(dim, Vectors::FloatVector(FloatArray { data })))
-            .boxed(),
-        FieldType::BinaryVector { .. } => byte_vectors(Vectors::BinaryVector),
-        FieldType::Float16Vector { .. } => byte_vectors(Vectors::Float16Vector),
-        FieldType::BFloat16Vector { .. } => byte_vectors(Vectors::Bfloat16Vector),
         FieldType::SparseFloatVector => {
             vec(any_sparse(), rows).prop_map(|rows| sparse_vectors(&rows)).boxed()
         }
-        ref other => panic!("{other} is not generated"),
+        FieldType::VectorArray { element, .. } => {
+            lengths().prop_flat_map(move |lengths| any_vector_lists(&element, &lengths)).boxed()
+        }
+        FieldType::StructArray { fields } => lengths()
+            .prop_flat_map(move |lengths| {
+                let sub = |sub: &Field| {
+                    let lists = match &sub.kind {
+                        FieldType::Array { element, element_nullable, .. } => {
+                            any_lists(*element, *element_nullable, &lengths)
+                        }
+                        FieldType::VectorArray { element, .. } => any_vector_lists(element, &lengths),
+                        other => panic!("{other} is no field of a struct"),
+                    };
+                    let column = column(&sub.name, sub.kind.clone());
+                    lists.prop_map(move |data| field(&column, data))
+                };
+                let subs: Vec<_> = fields.iter().map(sub).collect();
+                subs.prop_map(|fields| WireField::StructArrays(StructArrayField { fields }))
+            })
+            .boxed(),
+        dense => {
+            let dim = dense.dim().unwrap();
+            any_vectors(&dense, rows).prop_map(move |data| vectors(dim, data)).boxed()
+        }
     }
 }
 
@@ -265,81 +376,199 @@ fn element_kind(element: ElementType) -> FieldType {
     }
 }
 
+/// A column as an insert carries it: both validities, and the values of rows that are not null.
+pub(crate) fn with_validity(column: &Column, valid: Vec<bool>, mut data: WireField) -> FieldData {
+    match &mut data {
+        WireField::Scalars(scalars) => scalars.valid_data.clone_from(&valid),
+        WireField::Vectors(vectors) => vectors.valid_data.clone_from(&valid),
+        WireField::StructArrays(_) => {}
+    }
+    FieldData { valid_data: valid, ..field(column, data) }
+}
+
 /// Columns, the key somewhere among them, sometimes `$meta` at the end; and rows for them, as an
 /// insert would carry them.
 pub(crate) fn any_table() -> impl Strategy<Value = (Vec<Column>, Vec<FieldData>)> {
     let key = prop_oneof![Just(FieldType::Int64), Just(FieldType::VarChar { max_length: 64 })];
-    let kinds = (vec(any_kind(), 0..6), key, any::<prop::sample::Index>(), any::<bool>());
+    let kinds = (vec((any_kind(), any::<bool>()), 0..6), key, any::<prop::sample::Index>(), any::<bool>());
     let columns = kinds.prop_map(|(kinds, key, place, dynamic)| {
-        let mut columns: Vec<_> =
-            kinds.into_iter().enumerate().map(|(i, kind)| column(&format!("field {i}"), kind)).collect();
+        let one = |(i, (kind, nullable))| Column { nullable, ..column(&format!("field {i}"), kind) };
+        let mut columns: Vec<_> = kinds.into_iter().enumerate().map(one).collect();
         columns.insert(place.index(columns.len() + 1), column(KEY, key));
         columns.extend(dynamic.then(|| column(crate::schema::DYNAMIC_COLUMN, FieldType::Json)));
         columns
     });
     (columns, 0usize..9).prop_flat_map(|(columns, rows)| {
-        let values: Vec<_> = columns.iter().map(|c| any_values(&c.kind, rows)).collect();
-        (Just(columns), values).prop_map(|(columns, values)| {
-            let fields = columns.iter().zip(values).map(|(column, data)| field(column, data)).collect();
-            (columns, fields)
-        })
+        let values = |column: &Column| {
+            let column = column.clone();
+            let validity =
+                if column.nullable { vec(any::<bool>(), rows).boxed() } else { Just(vec![]).boxed() };
+            validity.prop_flat_map(move |valid| {
+                let present =
+                    if column.nullable { valid.iter().filter(|valid| **valid).count() } else { rows };
+                let column = column.clone();
+                any_values(&column.kind, present)
+                    .prop_map(move |data| with_validity(&column, valid.clone(), data))
+            })
+        };
+        let fields: Vec<_> = columns.iter().map(values).collect();
+        (Just(columns), fields)
     })
 }
 
 /// The ways in which servers say the same: what differs from an insert request and must not
 /// matter.
-fn as_servers_say_it(column: &Column, mut data: FieldData, id: i64, choices: u8) -> FieldData {
-    let choice = |bit: u8| choices & (1 << bit) != 0;
+fn as_servers_say_it(column: &Column, mut data: FieldData, id: i64, choices: u16) -> FieldData {
+    let choice = |bit: u16| choices & (1 << bit) != 0;
     data.field_id = id;
     if column.dynamic && choice(0) {
         data.field_name = String::new();
         data.is_dynamic = true;
     }
-    match &mut data.field {
-        Some(WireField::Scalars(field)) => {
-            if let (true, Some(Scalars::JsonData(json))) = (choice(1), &mut field.data) {
-                field.data = Some(Scalars::BytesData(BytesArray { data: std::mem::take(&mut json.data) }));
+    // Values of null rows are left out, or something stands there.
+    if choice(5) && !data.valid_data.is_empty() {
+        let valid = data.valid_data.clone();
+        fill_in(data.field.as_mut().unwrap(), &column.kind, &valid, choice(6));
+    }
+    if let Some(WireField::StructArrays(structs)) = &mut data.field {
+        for sub in &mut structs.fields {
+            if choice(1) {
+                sub.field_name = format!("{}[{}]", column.name, sub.field_name);
             }
-            if let Some(Scalars::ArrayData(lists)) = &mut field.data {
-                if choice(1) {
-                    lists.element_type = 0;
-                }
-                for list in &mut lists.data {
-                    // A tag and a length of zero.
-                    let empty = list.data.as_ref().is_some_and(|data| data.encoded_len() == 2);
-                    match (empty, choice(2), choice(3)) {
-                        (true, true, true) => list.data = None,
-                        (true, true, false) => {
-                            list.data = Some(Scalars::DoubleData(DoubleArray::default()));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            let rows = choice(4).then(|| rows_of(field)).flatten();
-            field.valid_data = vec![true; rows.unwrap_or(0)];
+            say_it_otherwise(sub.field.as_mut().unwrap(), choices);
         }
-        Some(WireField::Vectors(field)) => {
-            if let (true, Some(Vectors::SparseFloatVector(sparse))) = (choice(1), &mut field.data) {
-                (field.dim, sparse.dim) = (7, 9);
-            }
-            if choice(2) {
-                field.dim = 0;
-            }
+        if choice(2) {
+            structs.fields.reverse();
+        }
+        return data;
+    }
+    let inside = say_it_otherwise(data.field.as_mut().unwrap(), choices);
+    // Validity beside the values, within them, or both; and none at all if nothing is null.
+    match (choice(7), choice(8)) {
+        (true, false) => data.valid_data.clear(),
+        (false, true) => inside.clear(),
+        (true, true) if data.valid_data.iter().all(|valid| *valid) => {
+            data.valid_data.clear();
+            inside.clear();
         }
         _ => {}
     }
     data
 }
 
-fn rows_of(field: &ScalarField) -> Option<usize> {
-    Some(match field.data.as_ref()? {
-        Scalars::BoolData(d) => d.data.len(),
-        Scalars::IntData(d) => d.data.len(),
-        Scalars::LongData(d) => d.data.len(),
-        Scalars::StringData(d) => d.data.len(),
-        _ => return None,
-    })
+/// Other spellings of the same values; gives the validity inside of them.
+fn say_it_otherwise(values: &mut WireField, choices: u16) -> &mut Vec<bool> {
+    let choice = |bit: u16| choices & (1 << bit) != 0;
+    match values {
+        WireField::Scalars(field) => {
+            match &mut field.data {
+                Some(Scalars::JsonData(json)) if choice(1) => {
+                    field.data =
+                        Some(Scalars::BytesData(BytesArray { data: std::mem::take(&mut json.data) }));
+                }
+                Some(Scalars::GeometryWktData(wkt)) if choice(1) => {
+                    field.data =
+                        Some(Scalars::StringData(WireStrings { data: std::mem::take(&mut wkt.data) }));
+                }
+                Some(Scalars::ArrayData(lists)) => {
+                    if choice(1) {
+                        lists.element_type = 0;
+                    }
+                    for list in &mut lists.data {
+                        // A tag and a length of zero.
+                        let empty = list.data.as_ref().is_some_and(|data| data.encoded_len() == 2);
+                        match (empty, choice(2), choice(3)) {
+                            (true, true, true) => list.data = None,
+                            (true, true, false) => {
+                                list.data = Some(Scalars::DoubleData(DoubleArray::default()));
+                            }
+                            _ => {}
+                        }
+                        if choice(4) && list.valid_data.iter().all(|valid| *valid) {
+                            list.valid_data.clear();
+                        }
+                    }
+                }
+                _ => {}
+            }
+            &mut field.valid_data
+        }
+        WireField::Vectors(field) => {
+            match &mut field.data {
+                Some(Vectors::SparseFloatVector(sparse)) if choice(1) => (field.dim, sparse.dim) = (7, 9),
+                Some(Vectors::VectorArray(lists)) => {
+                    for list in &mut lists.data {
+                        let nothing = |data: &Vectors| data.encoded_len() == 2 || data.encoded_len() == 0;
+                        if choice(2) && list.data.as_ref().is_some_and(nothing) {
+                            list.data = None;
+                        }
+                        list.dim *= i64::from(choice(3));
+                    }
+                }
+                _ => {}
+            }
+            if choice(2) {
+                field.dim = 0;
+            }
+            &mut field.valid_data
+        }
+        WireField::StructArrays(_) => panic!("structs are not within structs"),
+    }
+}
+
+/// Puts something where a null row's value would be.
+fn fill_in(values: &mut WireField, kind: &FieldType, valid: &[bool], zeros: bool) {
+    fn spread<T: Clone>(data: &mut Vec<T>, valid: &[bool], filler: &[T]) {
+        let width = filler.len();
+        let mut present = std::mem::take(data).into_iter();
+        for valid in valid {
+            match valid {
+                true => data.extend(present.by_ref().take(width)),
+                false => data.extend_from_slice(filler),
+            }
+        }
+    }
+    let width = match kind {
+        FieldType::FloatVector { dim } => *dim as usize,
+        other => other.vector_bytes().unwrap_or(1),
+    };
+    let bytes = || match kind {
+        FieldType::Decimal if zeros => vec![vec![0; 8]],
+        FieldType::Uuid if zeros => vec![vec![0; 16]],
+        _ => vec![vec![]],
+    };
+    match values {
+        WireField::Scalars(field) => match field.data.as_mut().unwrap() {
+            Scalars::BoolData(d) => spread(&mut d.data, valid, &[zeros]),
+            Scalars::IntData(d) => spread(&mut d.data, valid, &[7]),
+            Scalars::LongData(d) => spread(&mut d.data, valid, &[7]),
+            Scalars::FloatData(d) => spread(&mut d.data, valid, &[f32::NAN]),
+            Scalars::DoubleData(d) => spread(&mut d.data, valid, &[f64::NAN]),
+            Scalars::StringData(d) => spread(&mut d.data, valid, &["filler".into()]),
+            Scalars::GeometryWktData(d) => spread(&mut d.data, valid, &[String::new()]),
+            Scalars::MolSmilesData(d) => spread(&mut d.data, valid, &[String::new()]),
+            Scalars::DateData(d) => spread(&mut d.data, valid, &[7]),
+            Scalars::TimeData(d) => spread(&mut d.data, valid, &[7]),
+            Scalars::BytesData(d) => spread(&mut d.data, valid, &bytes()),
+            Scalars::JsonData(d) => spread(&mut d.data, valid, &[vec![]]),
+            Scalars::ArrayData(d) => spread(&mut d.data, valid, &[ScalarField::default()]),
+            other => panic!("{other:?} is not a column"),
+        },
+        WireField::Vectors(field) => match field.data.as_mut().unwrap() {
+            Vectors::FloatVector(d) => spread(&mut d.data, valid, &vec![0.0; width]),
+            Vectors::BinaryVector(d)
+            | Vectors::Float16Vector(d)
+            | Vectors::Bfloat16Vector(d)
+            | Vectors::Int8Vector(d) => spread(d, valid, &vec![0; width]),
+            Vectors::SparseFloatVector(d) => spread(&mut d.contents, valid, &[vec![]]),
+            Vectors::VectorArray(d) => spread(&mut d.data, valid, &[VectorField::default()]),
+        },
+        WireField::StructArrays(structs) => {
+            for sub in &mut structs.fields {
+                fill_in(sub.field.as_mut().unwrap(), &FieldType::Bool, valid, zeros);
+            }
+        }
+    }
 }
 
 proptest! {
@@ -348,7 +577,7 @@ proptest! {
     #[test]
     fn every_value_survives_to_the_bit(
         (columns, sent) in any_table(),
-        choices in any::<[u8; 8]>(),
+        choices in any::<[u16; 8]>(),
         extras in vec((any_kind(), 0usize..4), 0..3),
         order in any::<u64>(),
     ) {
@@ -367,7 +596,9 @@ proptest! {
 
         let batch = decode(&columns, KEY, shuffled).unwrap();
         prop_assert_eq!(batch.schema(), arrow_schema(&columns));
-        prop_assert!(batch.columns().iter().all(|c| c.null_count() == 0));
+        for (array, data) in batch.columns().iter().zip(&sent) {
+            prop_assert_eq!(array.null_count(), data.valid_data.iter().filter(|valid| !**valid).count());
+        }
         let again = encode(&columns, &batch).unwrap();
         prop_assert_eq!(again.len(), rows);
         prop_assert_eq!(bytes(&again), bytes(&sent));
@@ -435,7 +666,6 @@ pub(crate) fn arrays(rows: Vec<Option<Scalars>>) -> WireField {
 /// Both directions could be wrong alike, so the middle is looked at once for every type.
 #[test]
 fn every_type_has_its_place_in_arrow() {
-    let array = |element| FieldType::Array { element, element_nullable: false, max_capacity: 9 };
     let floats = |data: &[f32]| Vectors::FloatVector(FloatArray { data: data.to_vec() });
     let some_ints = |data: &[i32]| Some(Scalars::IntData(IntArray { data: data.to_vec() }));
     #[rustfmt::skip]
@@ -562,18 +792,12 @@ fn integers_that_do_not_fit_are_named() {
         Some(Scalars::IntData(IntArray { data: vec![127, 128] })),
     ]);
     assert_eq!(
-        refusal(
-            FieldType::Array { element: ElementType::Int8, element_nullable: false, max_capacity: 4 },
-            lists
-        ),
+        refusal(array(ElementType::Int8), lists),
         "field \"bad\" (Array<Int8>(4)): element 128 does not fit, row with key \"k3\""
     );
     let lists = arrays(vec![Some(Scalars::IntData(IntArray { data: vec![40_000] })), None, None]);
     assert_eq!(
-        refusal(
-            FieldType::Array { element: ElementType::Int16, element_nullable: false, max_capacity: 4 },
-            lists
-        ),
+        refusal(array(ElementType::Int16), lists),
         "field \"bad\" (Array<Int16>(4)): element 40000 does not fit, row with key \"k1\""
     );
 }
@@ -608,7 +832,7 @@ fn every_column_has_a_value_for_every_row() {
             refusal(FieldType::SparseFloatVector, sparse_vectors(&vec![vec![]; count])),
             format!("field \"bad\" (SparseFloatVector): {count} values for 3 rows")
         );
-        let kind = FieldType::Array { element: ElementType::Bool, element_nullable: false, max_capacity: 4 };
+        let kind = array(ElementType::Bool);
         assert_eq!(
             refusal(kind, arrays(vec![None; count])),
             format!("field \"bad\" (Array<Bool>(4)): {count} values for 3 rows")
@@ -715,7 +939,7 @@ fn nulls_are_refused_wherever_servers_say_them() {
     let lists = vec![ScalarField::default(), ScalarField::default(), list];
     assert_eq!(
         refusal(
-            FieldType::Array { element: ElementType::Int64, element_nullable: false, max_capacity: 4 },
+            array(ElementType::Int64),
             scalars(Scalars::ArrayData(ArrayArray { data: lists, element_type: 0 }))
         ),
         "field \"bad\" (Array<Int64>(4)): null among the elements, row with key \"k3\""
@@ -739,7 +963,7 @@ fn another_type_than_declared_is_refused() {
     // The number is right and the values are not.
     let floats = || Scalars::FloatData(FloatArray { data: vec![0.0; 3] });
     let bytes = || Vectors::Float16Vector(vec![0; 6]);
-    let array = FieldType::Array { element: ElementType::Int64, element_nullable: false, max_capacity: 4 };
+    let longs_array = array(ElementType::Int64);
     let mixed = arrays(vec![Some(Scalars::LongData(LongArray { data: vec![1] })), Some(floats()), None]);
     for (kind, sent) in [
         (FieldType::Int64, scalars(floats())),
@@ -752,9 +976,9 @@ fn another_type_than_declared_is_refused() {
         (FieldType::FloatVector { dim: 1 }, vectors(1, bytes())),
         (FieldType::BFloat16Vector { dim: 1 }, vectors(1, bytes())),
         (FieldType::SparseFloatVector, vectors(1, bytes())),
-        (array.clone(), longs(vec![0; 3])),
-        (array.clone(), arrays(vec![Some(floats()), None, None])),
-        (array, mixed),
+        (longs_array.clone(), longs(vec![0; 3])),
+        (longs_array.clone(), arrays(vec![Some(floats()), None, None])),
+        (longs_array, mixed),
     ] {
         let error = refusal(kind.clone(), sent);
         assert_eq!(error, format!("field \"bad\" ({kind}): the server sent values of another type"));
@@ -924,4 +1148,80 @@ fn counts_are_read_and_nonsense_is_not() {
         assert_eq!(count(wrong).unwrap_err().kind(), ErrorKind::Integrity);
     }
     assert!(decode_counts(Vec::new()).is_err());
+}
+
+#[test]
+fn values_that_fit_neither_layout_of_nulls_are_refused() {
+    let columns = [column(KEY, FieldType::Int64), Column { nullable: true, ..column("x", FieldType::Int64) }];
+    for (valid, values, what) in [
+        (vec![true, false, true], 1, "1 values for 3 rows of which 2 are not null"),
+        (vec![true, false, true], 4, "4 values for 3 rows of which 2 are not null"),
+        (vec![true, false], 2, "2 values for 3 rows"),
+        (vec![true, false, true, true], 3, "4 values for 3 rows"),
+        (vec![], 2, "2 values for 3 rows"),
+    ] {
+        let data = with_validity(&columns[1], valid, longs(vec![7; values]));
+        let error = decode(&columns, KEY, vec![field(&columns[0], longs(vec![1, 2, 3])), data]).unwrap_err();
+        assert_eq!(error.to_string(), format!("field \"x\" (Int64): {what}"));
+    }
+}
+
+#[test]
+fn structs_are_checked_array_by_array() {
+    let fields = vec![
+        sub_field("tags", array(ElementType::Int8)),
+        sub_field(
+            "vectors",
+            FieldType::VectorArray { element: Box::new(FieldType::FloatVector { dim: 2 }), max_capacity: 4 },
+        ),
+    ];
+    let columns =
+        [column(KEY, FieldType::Int64), column("chunks", FieldType::StructArray { fields: fields.clone() })];
+    let tags = |rows: &[&[i32]]| {
+        let row = |values: &&[i32]| Some(Scalars::IntData(IntArray { data: values.to_vec() }));
+        field(&column("tags", fields[0].kind.clone()), arrays(rows.iter().map(row).collect()))
+    };
+    let vector_lists = |rows: &[usize]| {
+        let row = |floats: &usize| {
+            let data = Vectors::FloatVector(FloatArray { data: vec![0.5; *floats] });
+            VectorField { dim: 2, data: Some(data), valid_data: Vec::new() }
+        };
+        let array = VectorArray { dim: 2, data: rows.iter().map(row).collect(), element_type: 0 };
+        field(&column("vectors", fields[1].kind.clone()), vectors(2, Vectors::VectorArray(array)))
+    };
+    let decode_with = |subs: Vec<FieldData>| {
+        let structs = WireField::StructArrays(StructArrayField { fields: subs });
+        let rows = vec![field(&columns[0], longs(vec![8, 9])), field(&columns[1], structs)];
+        decode(&columns, KEY, rows).map_err(|error| {
+            assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
+            error.to_string()
+        })
+    };
+    assert_eq!(decode_with(vec![tags(&[&[1], &[2, 3]]), vector_lists(&[2, 4])]).unwrap().num_rows(), 2);
+    for (subs, what) in [
+        (
+            vec![tags(&[&[1], &[2]]), vector_lists(&[2, 4])],
+            "field \"chunks.vectors\" (Array<FloatVector(2)>(4)): its arrays have other lengths",
+        ),
+        (
+            vec![tags(&[&[1], &[2, 3]])],
+            "field \"chunks.vectors\" (Array<FloatVector(2)>(4)): the server's reply does not have it",
+        ),
+        (
+            vec![tags(&[&[1], &[2, 300]]), vector_lists(&[2, 4])],
+            "field \"chunks.tags\" (Array<Int8>(4)): element 300 does not fit, row with key 9",
+        ),
+        (
+            vec![tags(&[&[1], &[2]]), vector_lists(&[2, 3])],
+            "field \"chunks.vectors\" (Array<FloatVector(2)>(4)): 3 values are not whole vectors of 2, row with key 9",
+        ),
+        (
+            vec![tags(&[&[1]]), vector_lists(&[2])],
+            "field \"chunks\" (ArrayOfStruct<tags Array<Int8>(4), vectors Array<FloatVector(2)>(4)>): 1 values for 2 rows",
+        ),
+        (vec![], "field \"chunks.tags\" (Array<Int8>(4)): the server's reply does not have it"),
+    ] {
+        let error = decode_with(subs).unwrap_err();
+        assert!(error.starts_with(what), "{error}");
+    }
 }
