@@ -94,7 +94,7 @@ fn decode_field(
     if field.r#type != wire_type(&column.kind) as i32 {
         return Err(misfit(column, format!("the server sent type number {}", field.r#type)));
     }
-    let (valid, values) = take_validity(field.valid_data, field.field);
+    let (valid, mut values) = take_validity(field.valid_data, field.field);
     let has_nulls = valid.iter().any(|valid| !valid);
     if !has_nulls {
         return decode_values(column, values, rows, name_row);
@@ -108,8 +108,25 @@ fn decode_field(
         Some(row) if present.len() != valid.len() => format!("{}, or value {value}", name_row(*row)),
         _ => name_row(value),
     };
+    fill_nulls(column, &mut values, &valid);
     let array = decode_values(column, values, None, &name_value)?;
     with_nulls(column, array, &valid)
+}
+
+/// Where nulls are filled in, those of byte strings of a fixed length may be empty. Elsewhere an
+/// empty one is not a value.
+fn fill_nulls(column: &Column, values: &mut Option<WireField>, valid: &[bool]) {
+    let length = match column.kind {
+        FieldType::Decimal => 8,
+        FieldType::Uuid => 16,
+        _ => return,
+    };
+    if let Some(WireField::Scalars(ScalarField { data: Some(Scalars::BytesData(bytes)), .. })) = values
+        && bytes.data.len() == valid.len()
+    {
+        let nulls = bytes.data.iter_mut().zip(valid).filter(|(_, valid)| !**valid);
+        nulls.for_each(|(bytes, _)| *bytes = vec![0; length]);
+    }
 }
 
 /// Validity inside the values replaces the one beside them.
@@ -238,17 +255,16 @@ fn decode_scalars(column: &Column, scalars: ScalarField, name_row: NameRow) -> R
     })
 }
 
-/// Byte strings of `N` bytes; an empty one is a null's placeholder and becomes zeros.
+/// Byte strings of `N` bytes.
 fn fixed_bytes<const N: usize>(
     column: &Column,
     values: Vec<Vec<u8>>,
     name_row: NameRow,
 ) -> Result<Vec<[u8; N]>> {
-    let fixed = |(row, bytes): (usize, Vec<u8>)| match bytes.len() {
-        0 if column.nullable => Ok([0; N]),
-        _ => bytes.try_into().map_err(|b: Vec<u8>| {
+    let fixed = |(row, bytes): (usize, Vec<u8>)| {
+        bytes.try_into().map_err(|b: Vec<u8>| {
             misfit(column, format!("{} bytes instead of {N}, {}", b.len(), name_row(row)))
-        }),
+        })
     };
     values.into_iter().enumerate().map(fixed).collect()
 }

@@ -1150,6 +1150,44 @@ fn counts_are_read_and_nonsense_is_not() {
     assert!(decode_counts(Vec::new()).is_err());
 }
 
+/// The placeholder of a null is not a value, and a value that is missing is not a null.
+#[test]
+fn only_nulls_have_placeholders() {
+    for (kind, width) in [(FieldType::Uuid, 16), (FieldType::Decimal, 8)] {
+        let nullable = Column { nullable: true, ..column("x", kind.clone()) };
+        let columns = [column(KEY, FieldType::Int64), nullable];
+        let decode_with = |valid: &[bool], data: &[usize]| {
+            let data = data.iter().map(|width| vec![1; *width]).collect();
+            let bytes = scalars(Scalars::BytesData(BytesArray { data }));
+            let rows = vec![
+                field(&columns[0], longs(vec![5, 6])),
+                with_validity(&columns[1], valid.to_vec(), bytes),
+            ];
+            decode(&columns, KEY, rows)
+        };
+        for placeholder in [0, width] {
+            let batch = decode_with(&[true, false], &[width, placeholder]).unwrap();
+            assert_eq!((batch.column(1).is_null(0), batch.column(1).is_null(1)), (false, true));
+        }
+        assert!(decode_with(&[true, false], &[width]).is_ok(), "left out");
+        for (valid, data) in [
+            (&[][..], &[width, 0][..]),
+            (&[true, true], &[width, 0]),
+            (&[false, true], &[width, 0]),
+            (&[false, true], &[0]),
+            (&[true, true], &[width, width + 1]),
+        ] {
+            let error = decode_with(valid, data).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Integrity);
+            let what = format!(
+                "field \"x\" ({kind}): {} bytes instead of {width}, row with key 6",
+                data.last().unwrap()
+            );
+            assert!(error.to_string().starts_with(&what), "{error}");
+        }
+    }
+}
+
 #[test]
 fn values_that_fit_neither_layout_of_nulls_are_refused() {
     let columns = [column(KEY, FieldType::Int64), Column { nullable: true, ..column("x", FieldType::Int64) }];
