@@ -354,11 +354,15 @@ fn keys_are_held_to_what_the_manifest_says() {
 fn columns_are_held_to_the_schema() {
     let columns = all_types();
     let rows = some_rows(&columns, 3);
-    let part = range(3, 0, 2);
+    let mut part = range(3, 0, 2);
+    crate::columns::count_nulls(&rows, &mut part.nulls);
     let read_as = |columns: &[Column], batch: &RecordBatch| {
         read(foreign(std::slice::from_ref(batch)), columns, &part, 10)
     };
     assert_eq!(rows_of(&read_as(&columns, &rows).unwrap()), rows_of(std::slice::from_ref(&rows)));
+    let without = Part { nulls: BTreeMap::new(), ..part.clone() };
+    let hidden = read(foreign(std::slice::from_ref(&rows)), &columns, &without, 10);
+    assert_eq!(refusal(hidden), "its nulls are not those in the manifest");
 
     let renamed = |from: usize, to: &str| {
         let mut columns = columns.clone();
