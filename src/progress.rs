@@ -99,7 +99,9 @@ impl Progress {
             line.push_str(&format!(" of {} ({share}%)", HumanCount(total)));
         }
         line.push_str(&format!(", {}, {rate}/s", HumanBytes(bytes)));
-        if let Some(left) = self.0.total_rows.and_then(|total| total.checked_sub(rows)).filter(|_| rows > 0) {
+        if let Some(left) =
+            self.0.total_rows.and_then(|total| total.checked_sub(rows)).filter(|left| rows > 0 && *left > 0)
+        {
             let left = Duration::from_secs_f64(seconds * left as f64 / rows as f64);
             line.push_str(&format!(", {} left", HumanDuration(left)));
         }

@@ -25,8 +25,10 @@ pub struct Begun {
 pub async fn refuse_committed(store: &dyn Store) -> Result<()> {
     match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await? {
         None => Ok(()),
-        Some(_) => Err(Error::new(ErrorKind::Exists, "a committed snapshot is already there")
-            .hint("export under another name, or remove that snapshot first")),
+        Some(_) => {
+            Err(Error::new(ErrorKind::Exists, format!("{} is a committed snapshot already", store.place()))
+                .hint("export under another name, or remove that snapshot first"))
+        }
     }
 }
 
@@ -39,7 +41,7 @@ pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
     let bytes = plan.to_bytes()?;
     let digest = Sha256::of(&bytes);
     let other = || {
-        Error::new(ErrorKind::Exists, "another export has just begun under this name")
+        Error::new(ErrorKind::Exists, format!("another export to {} has just begun", store.place()))
             .hint("wait for it, or export under another name")
     };
     if store.put_new(keys::PLAN, Body::Bytes(bytes.clone().into()), digest).await? == Put::Exists {
@@ -60,10 +62,11 @@ async fn refuse_strangers(store: &dyn Store) -> Result<()> {
         // A write-only exporter may not list.
         Err(e) if e.kind() == ErrorKind::Denied => Ok(()),
         Err(e) => Err(e),
-        Ok(Some(entry)) => {
-            Err(Error::new(ErrorKind::Exists, format!("something else is there already: {}", entry.key))
-                .hint("give the snapshot a name of its own, such as a new folder below this one"))
-        }
+        Ok(Some(entry)) => Err(Error::new(
+            ErrorKind::Exists,
+            format!("{} is not empty: it holds {}", store.place(), entry.key),
+        )
+        .hint("give the snapshot a name of its own, such as a new folder below this one")),
     }
 }
 
@@ -93,7 +96,7 @@ async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun
     if let Some(difference) = difference(&wanted, &plan) {
         return Err(Error::new(
             ErrorKind::Exists,
-            format!("an unfinished export is there, and it is not this one: {difference}"),
+            format!("{} holds an unfinished export, and it is not this one: {difference}", store.place()),
         )
         .hint("run the same command as then to finish it, or export under another name"));
     }

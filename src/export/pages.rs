@@ -80,6 +80,12 @@ impl Reader {
                     tracing::debug!(rows = self.page.rows, reason = e.reason, "page too large: halving it");
                     self.page.halve().ok_or(e).map_err(Error::from).context(|| doing(&self.last))?;
                 }
+                // Lite 2.5 fails instead of saying that a collection without rows has none.
+                Err(e)
+                    if e.failure == Failure::Refused && self.last.is_none() && self.has_no_rows().await =>
+                {
+                    return Ok(None);
+                }
                 Err(e) => return Err(Error::from(e).context(doing(&self.last))),
             }
         };
@@ -93,6 +99,12 @@ impl Reader {
         self.advance(&batch).context(|| doing(&self.last))?;
         self.page.seen(batch.num_rows(), bytes);
         Ok(Some((batch, bytes)))
+    }
+
+    async fn has_no_rows(&self) -> bool {
+        let scan = &self.scan;
+        let counted = self.client.count(&scan.collection, scan.partition.as_deref(), "", scan.view).await;
+        counted.is_ok_and(|rows| rows == 0)
     }
 
     /// Checks that a page goes on where the last one ended: a server that repeats, reorders or

@@ -62,6 +62,12 @@ struct Range<'a> {
 
 impl Range<'_> {
     async fn count(&self, after: Option<i64>, up_to: Option<i64>) -> Result<u64> {
+        if let (None, None) = (after, up_to) {
+            return self
+                .source
+                .count_partition(&self.meta.name, &self.meta.schema, self.partition, self.view)
+                .await;
+        }
         let (after, up_to) = (after.map(Key::Int), up_to.map(Key::Int));
         let filter =
             self.source.range_filter(&self.meta.schema.primary_key().name, after.as_ref(), up_to.as_ref());

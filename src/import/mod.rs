@@ -14,7 +14,7 @@ mod plan;
 use crate::capacity;
 use crate::digest::Sha256;
 use crate::error::{Context, Result};
-use crate::milvus::{Client, Endpoint, IndexMade, KeyPolicy};
+use crate::milvus::{Client, Endpoint, IndexMade, KeyPolicy, LoadState};
 use crate::opened;
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
@@ -177,9 +177,10 @@ async fn fill(
 
     for job in &plan.jobs {
         let about = || format!("import into {}", job.target);
-        // 7. Flush; indexes on every vector field, built over every row.
-        target.flush(&job.target).await.context(about)?;
+        // 7. Indexes on every vector field; flush; wait until they are built over every row. In
+        // this order, because after a flush Lite would build within the request.
         let indexes = plan::create_indexes(target, job, &mut outcome.warnings).await.context(about)?;
+        target.flush(&job.target).await.context(about)?;
         target.wait_for_indexes(&job.target).await.context(about)?;
 
         if job.keys == KeyPolicy::Preserve {
@@ -190,9 +191,11 @@ async fn fill(
         let exact = upserted.contains(&job.target);
         let server_count = check::count(target, job, options.load, exact).await.context(about)?;
 
-        // 9. Load, if asked for.
+        // 9. Load, if asked for; else see that it is not, since Lite loads what is created.
         if options.load {
             target.load(&job.target).await.context(about)?;
+        } else if target.load_state(&job.target, None).await.context(about)? != LoadState::NotLoaded {
+            target.release(&job.target).await.context(about)?;
         }
         outcome.collections.push(CollectionOutcome {
             server_count: Some(server_count),

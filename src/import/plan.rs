@@ -6,8 +6,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{
     Client, IndexMade, KeyPolicy, ServerInfo, ServerKind, is_portable_database_property, is_portable_property,
 };
-use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType, Function, FunctionKind};
-use crate::snapshot::{CollectionResult, Database, Manifest, Totals};
+use crate::schema::{
+    CollectionName, DEFAULT_DATABASE, ElementType, Field, FieldType, Function, FunctionKind,
+};
+use crate::snapshot::{CollectionResult, Consistency, Database, Manifest, Totals};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The partition that every collection has.
@@ -148,6 +150,12 @@ pub async fn against_target<'a>(
                 job.target
             ));
         }
+        if job.source.consistency == Consistency::Unchecked {
+            warnings.push(format!(
+                "{}: writes were allowed during its export, so nothing proves that it is complete",
+                job.target
+            ));
+        }
         if job.keys == KeyPolicy::Regenerate {
             warnings.push(format!(
                 "{}: the target makes new primary keys; those of the snapshot are lost",
@@ -260,6 +268,12 @@ fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
         return Some(format!("type {} is {since}", field.kind));
     }
     let before = |release| older_than(info, release);
+    let of_text = matches!(field.kind, FieldType::Array { element: ElementType::VarChar, .. });
+    if of_text && info.kind == ServerKind::Milvus && !field.params.contains_key("max_length") {
+        return Some(
+            "the source (Lite 3) does not say the max_length of its elements, which this target needs".into(),
+        );
+    }
     if field.nullable && before((2, 5)) {
         return Some("nullable fields are known since 2.5".into());
     }

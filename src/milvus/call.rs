@@ -14,6 +14,16 @@ use tonic::metadata::MetadataValue;
 /// Deadline of one RPC. Long work on the server is polled, so nothing legitimate takes longer.
 const RPC_DEADLINE: Duration = Duration::from_secs(120);
 
+/// Deadline of the RPCs within which the Lites do all the work.
+const WORK_DEADLINE: Duration = Duration::from_secs(3600);
+
+fn deadline(rpc: &str) -> Duration {
+    match rpc {
+        "CreateIndex" | "Flush" | "LoadCollection" | "LoadPartitions" => WORK_DEADLINE,
+        _ => RPC_DEADLINE,
+    }
+}
+
 /// How long an RPC is repeated while the server says "later" or does not answer: long enough for
 /// a server to restart.
 const RETRY_BUDGET: Duration = Duration::from_secs(120);
@@ -182,7 +192,7 @@ impl From<RpcError> for Error {
         };
         match error.failure {
             Failure::Denied => Error::new(ErrorKind::Denied, says)
-                .hint("check the token (`user:password` or an API key) and that the user has the privilege"),
+                .hint("check the token (`user:password` or an API key, in MILVUS_HANDOFF_SOURCE_TOKEN or MILVUS_HANDOFF_TARGET_TOKEN, or in a token file) and that the user has the privilege"),
             Failure::NotFound => Error::new(ErrorKind::NotFound, says),
             Failure::Unimplemented => Error::new(ErrorKind::Unsupported, says),
             Failure::TooLarge => Error::new(ErrorKind::Unsupported, says).hint(
@@ -341,9 +351,9 @@ impl Client {
             grpc.ready().await.map_err(|e| tonic::Status::from_error(Box::new(e)))?;
             grpc.unary(message, path, RawCodec).await
         };
-        let reply = tokio::time::timeout(RPC_DEADLINE, exchange)
+        let reply = tokio::time::timeout(deadline(rpc), exchange)
             .await
-            .map_err(|_| fail(Failure::NoReply, format!("no reply within {} s", RPC_DEADLINE.as_secs())))?
+            .map_err(|_| fail(Failure::NoReply, format!("no reply within {} s", deadline(rpc).as_secs())))?
             .map_err(|status| RpcError::transport(rpc, &status))?
             .into_inner();
 

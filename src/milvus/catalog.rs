@@ -1,12 +1,12 @@
 //! What a server has: databases, collections, partitions, indexes, aliases, counts.
 
 use super::call::{Failure, Repeat, RpcError};
-use super::connect::Client;
+use super::connect::{Client, ServerKind};
 use super::query::View;
 use super::wire_schema::{self, Refusal};
 use crate::columns::decode_counts;
 use crate::error::{Context, Result};
-use crate::schema::{CollectionName, DEFAULT_DATABASE, Schema};
+use crate::schema::{CollectionName, DEFAULT_DATABASE, FieldType, Schema};
 use crate::snapshot::Index;
 use milvus::proto::common::IndexState;
 use milvus::proto::milvus as api;
@@ -233,6 +233,24 @@ impl Client {
         };
         let reply: api::QueryResults = self.call("Query", &name.database, &request, Repeat::Freely).await?;
         decode_counts(reply.fields_data).map_err(|e| RpcError::malformed("Query", e))
+    }
+
+    /// `count(*)` of a partition (or all). Lite 3 ignores the partition unless there is a filter, so
+    /// it gets one that every key passes.
+    pub async fn count_partition(
+        &self,
+        name: &CollectionName,
+        schema: &Schema,
+        partition: Option<&str>,
+        view: View,
+    ) -> Result<u64> {
+        let key = schema.primary_key();
+        let filter = match (self.info.kind, partition, &key.kind) {
+            (ServerKind::Lite, Some(_), FieldType::Int64) => format!("{} >= {}", key.name, i64::MIN + 1),
+            (ServerKind::Lite, Some(_), _) => format!("{} >= \"\"", key.name),
+            _ => String::new(),
+        };
+        self.count(name, partition, &filter, view).await.map_err(crate::error::Error::from)
     }
 
     /// The rows that the server's metadata know of: works on unloaded collections, ignores

@@ -241,9 +241,9 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        // Servers drop clients that ping more often than every 5 s.
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(20))
+        // Not by HTTP/2 pings: both Lites close connections that ping every few seconds. A reply
+        // that never comes meets the deadline of its RPC.
+        .tcp_keepalive(Some(Duration::from_secs(30)))
         .tcp_nodelay(true);
     let tls = &endpoint.tls;
     if endpoint.address.starts_with("https://") {

@@ -210,8 +210,18 @@ impl Client {
             extra_params,
             ..Default::default()
         };
-        // The same index asked for twice is one index.
-        self.call::<Status>("CreateIndex", &name.database, &request, Repeat::Freely).await.map(|_| ())
+        let made = self.call::<Status>("CreateIndex", &name.database, &request, Repeat::Freely).await;
+        match made {
+            Ok(_) => Ok(()),
+            // On a collection of our own, one that exists already is that of an earlier try whose
+            // reply was lost.
+            Err(e) if e.reason.contains("already exist") && self.has_index(name, field).await => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn has_index(&self, name: &CollectionName, field: &str) -> bool {
+        self.indexes(name).await.is_ok_and(|indexes| indexes.iter().any(|index| index.field == field))
     }
 
     /// Waits until every index of a flushed collection covers all its rows.

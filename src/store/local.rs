@@ -79,6 +79,10 @@ impl Local {
 
 #[async_trait]
 impl Store for Local {
+    fn place(&self) -> String {
+        self.0.name()
+    }
+
     fn spool(&self) -> Result<NamedTempFile> {
         self.0.spool()
     }

@@ -62,6 +62,9 @@ pub struct Entry {
 /// One snapshot's prefix in one bucket.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Where the snapshot is, as people know it; safe to print.
+    fn place(&self) -> String;
+
     /// A new, empty file on this machine to write a part to before it is put; for a local store,
     /// on the same file system as the bucket. Dropping it removes it.
     fn spool(&self) -> Result<NamedTempFile>;

@@ -163,6 +163,10 @@ impl S3 {
 
 #[async_trait]
 impl Store for S3 {
+    fn place(&self) -> String {
+        self.0.to_string()
+    }
+
     fn spool(&self) -> Result<NamedTempFile> {
         tempfile::Builder::new().prefix("milvus-handoff-").tempfile().map_err(|error| {
             let folder = std::env::temp_dir();

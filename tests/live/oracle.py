@@ -21,6 +21,7 @@ from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
 from data import ENGINES, I64_MIN, Spec
+from servers import GRPC_OPTIONS
 
 # Lite 2.5.1 answers UNIMPLEMENTED to half of what we ask; pymilvus logs each with a stack.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -48,9 +49,7 @@ class Cluster:
                 uri=self.uri,
                 token=self.token,
                 timeout=TIMEOUT,
-                # By default pymilvus pings every 10 s, also when idle; both Lites hang up on it for that
-                # (GOAWAY, "too_many_pings").
-                grpc_options={"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False},
+                grpc_options=GRPC_OPTIONS,
                 **({"db_name": database} if database else {}),
             )
         return self._clients[database]

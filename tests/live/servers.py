@@ -37,6 +37,10 @@ VENVS = ROOT / ".venvs"
 START_TIMEOUT = 180.0
 START_ATTEMPTS = 3
 
+# For pymilvus: by default it pings every 10 s, also when idle, and both Lites hang up on it for that (GOAWAY,
+# "too_many_pings").
+GRPC_OPTIONS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False}
+
 # On Linux a server must not outlive us even when we are killed: the kernel sends it this signal when its parent
 # goes. Set by a small launcher that then becomes the server, because code between fork and exec is not safe in a
 # process that has gRPC threads. It also sets the server's environment: a LD_LIBRARY_PATH for Milvus would break
@@ -207,7 +211,7 @@ def _answers(uri: str, token: str = "") -> Callable[[], object]:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()  # cheap; the client below is not
         from pymilvus import MilvusClient
 
-        client = MilvusClient(uri=uri, token=token, timeout=10)
+        client = MilvusClient(uri=uri, token=token, timeout=10, grpc_options=GRPC_OPTIONS)
         try:
             return client.list_collections(timeout=10)
         finally:

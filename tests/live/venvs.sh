@@ -90,12 +90,5 @@ if command -v flock >/dev/null; then
   flock 9
 fi
 
-pids=()
-trap 'kill "${pids[@]}" 2>/dev/null || true' INT TERM
-for name in "${names[@]}"; do
-  install "$name" &
-  pids+=($!)
-done
-status=0
-for pid in "${pids[@]}"; do wait "$pid" || status=1; done
-exit $status
+# One after the other, in the foreground, so that Ctrl-C reaches pip as well.
+for name in "${names[@]}"; do install "$name"; done
