@@ -28,7 +28,7 @@ unit: venvs
 # Whole transfers between real servers.
 live: venvs
 	cargo build --quiet
-	MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live -q
+	MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live -n 4 --dist loadfile
 
 venvs:
 	tests/live/venvs.sh
