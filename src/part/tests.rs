@@ -398,6 +398,27 @@ fn columns_are_held_to_the_schema() {
     assert!(refusal(read_as(&[column(KEY, FieldType::Int64)], &batch)).starts_with("its columns are "));
 }
 
+/// Which fields hold nulls decides what an import may do, so it must be true.
+#[test]
+fn nulls_are_held_to_what_the_manifest_says() {
+    let columns = all_types();
+    let part = write(&columns, &[some_rows(&columns, 7)]).unwrap();
+    let said = promised(&part);
+    let names: Vec<_> = said.nulls.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    assert_eq!(names, [("FloatVector(2) or null", 3), ("Int32 or null", 3)]);
+    for (name, count) in [("Int32 or null", 0), ("Int32 or null", 2), ("Int32 or null", 4), ("Bool", 1)] {
+        let mut wrong = said.clone();
+        match count {
+            0 => drop(wrong.nulls.remove(name)),
+            _ => drop(wrong.nulls.insert(name.into(), count)),
+        }
+        for batch_rows in [1, 3, 100] {
+            let error = refusal(read(part.file.reopen().unwrap(), &columns, &wrong, batch_rows));
+            assert_eq!(error, "its nulls are not those in the manifest");
+        }
+    }
+}
+
 /// What an Arrow schema noted beside the data says is not believed: Parquet's own types count.
 #[test]
 fn a_noted_schema_cannot_change_the_types() {
