@@ -36,12 +36,14 @@ pub async fn open(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
         .hint("this is not the snapshot that was announced: ask the exporter for the digest that `export` printed"));
     }
     let commit = Commit::parse(&commit_bytes)?;
-    if commit.manifest.size > MAX_MANIFEST_BYTES {
-        let what = format!(
-            "COMMIT.json announces a manifest of {} bytes, which no export writes",
-            commit.manifest.size
-        );
-        return Err(Error::new(ErrorKind::Integrity, what));
+    for object in [&commit.manifest, &commit.sums] {
+        if object.size > MAX_MANIFEST_BYTES {
+            let what = format!(
+                "COMMIT.json announces {} of {} bytes, which no export writes",
+                object.key, object.size
+            );
+            return Err(Error::new(ErrorKind::Integrity, what));
+        }
     }
     let manifest_bytes = store.get(keys::MANIFEST, commit.manifest.size).await?.ok_or_else(|| {
         Error::new(ErrorKind::Integrity, "manifest.json is missing although the snapshot is committed")

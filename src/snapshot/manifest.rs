@@ -2,11 +2,11 @@
 
 use super::commit::{ObjectRef, Totals};
 use super::plan::{CollectionMeta, Database, SourceInfo};
-use super::{MAX_PART_BYTES, MAX_PART_ROWS, keys, wire};
+use super::{MAX_PART_BYTES, MAX_PART_ROWS, MAX_PLAN_BYTES, MAX_RECEIPT_BYTES, keys, wire};
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{FieldType, Key};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// One Parquet file: rows of one partition, one key range, ascending and unique by key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Manifest {
 
     /// Parses and checks all that can be checked without fetching anything: keys stay in the
     /// snapshot and are unique, parts belong to a partition that exists and have a sane size,
-    /// key ranges have the type of the primary key and do not run backwards.
+    /// key ranges have the type of the primary key, do not run backwards and do not overlap.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         wire::check_version(keys::MANIFEST, bytes)?;
         let manifest: Manifest = wire::parse::<wire::Manifest>(keys::MANIFEST, bytes)?.try_into()?;
@@ -125,6 +125,10 @@ impl Manifest {
             let unit = object.key.strip_prefix("units/").and_then(|rest| rest.strip_suffix(".json"));
             if object.key != keys::PLAN && !unit.is_some_and(keys::is_unit_id) {
                 return Err(wrong(format!("{:?} is not the key of a plan or receipt", object.key)));
+            }
+            let largest = if unit.is_some() { MAX_RECEIPT_BYTES } else { MAX_PLAN_BYTES };
+            if object.size > largest {
+                return Err(wrong(format!("{:?} has an impossible size", object.key)));
             }
             if !seen.insert(object.key.as_str()) {
                 return Err(wrong(format!("{:?} is listed twice", object.key)));
@@ -179,9 +183,26 @@ fn check_collection(collection: &CollectionResult) -> Result<()> {
     for alias in &meta.aliases {
         keys::check_name("alias", alias)?;
     }
+    let rows = check_parts(meta, &collection.parts)?;
+    if collection.counts.server != rows.saturating_add(collection.counts.shared_keys)
+        && collection.consistency != Consistency::Unchecked
+    {
+        return Err(Error::new(
+            ErrorKind::Integrity,
+            format!("its parts hold {rows} rows, but the counts say {:?}", collection.counts),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks all that can be said of parts of one collection without reading them; gives their rows.
+/// `parts` are in unit and key order.
+pub(super) fn check_parts(meta: &CollectionMeta, parts: &[Part]) -> Result<u64> {
+    let partitions: HashSet<&str> = meta.partitions.iter().map(String::as_str).collect();
     let integer_keys = meta.schema.primary_key().kind == FieldType::Int64;
     let mut rows: u64 = 0;
-    for part in &collection.parts {
+    let mut ends: HashMap<Option<&str>, &Key> = HashMap::new();
+    for part in parts {
         let fail = |what: &str| Err(Error::new(ErrorKind::Integrity, format!("part {:?} {what}", part.key)));
         keys::check_part(
             &part.key,
@@ -201,17 +222,20 @@ fn check_collection(collection: &CollectionResult) -> Result<()> {
         if !typed || part.first > part.last {
             return fail("has an impossible key range");
         }
+        // Within a partition parts stand in key order: a key in two of them would double its row.
+        if ends.insert(part.partition.as_deref(), &part.last).is_some_and(|end| *end >= part.first) {
+            return fail("overlaps the part before it");
+        }
+        let possible = |(name, count): (&String, &u64)| {
+            let nullable = meta.schema.fields.iter().any(|field| field.nullable && field.name == *name);
+            nullable && (1..=part.rows).contains(count)
+        };
+        if !part.nulls.iter().all(possible) {
+            return fail("has nulls where none can be");
+        }
         rows += part.rows;
     }
-    if collection.counts.server != rows.saturating_add(collection.counts.shared_keys)
-        && collection.consistency != Consistency::Unchecked
-    {
-        return Err(Error::new(
-            ErrorKind::Integrity,
-            format!("its parts hold {rows} rows, but the counts say {:?}", collection.counts),
-        ));
-    }
-    Ok(())
+    Ok(rows)
 }
 
 /// SHA256SUMS: manifest.json and every part, as `sha256sum -c` reads it.

@@ -165,21 +165,19 @@ impl Receipt {
         if receipt.plan_id != plan.id || receipt.unit != unit.id {
             return wrong("it is a receipt of another export");
         }
-        if receipt.rows != receipt.parts.iter().map(|p| p.rows).sum::<u64>() {
-            return wrong("its rows are not the sum of its parts");
+        if receipt.parts.iter().any(|part| part.partition != unit.partition) {
+            return wrong("it has a part of another partition");
         }
-        let collection = &plan.collections[unit.collection].name;
-        for part in &receipt.parts {
-            if part.partition != unit.partition {
-                return wrong("it has a part of another partition");
-            }
-            super::keys::check_part(
-                &part.key,
-                &collection.database,
-                &collection.name,
-                part.partition.as_deref(),
-                part.sha256,
-            )?;
+        let (first, last) = (receipt.parts.first(), receipt.parts.last());
+        let outside = first.zip(unit.after.as_ref()).is_some_and(|(part, after)| part.first <= *after)
+            || last.zip(unit.up_to.as_ref()).is_some_and(|(part, up_to)| part.last > *up_to);
+        if outside {
+            return wrong("it has keys outside of its range");
+        }
+        let rows = super::manifest::check_parts(&plan.collections[unit.collection], &receipt.parts)
+            .map_err(|e| e.context(name.clone()))?;
+        if receipt.rows != rows {
+            return wrong("its rows are not the sum of its parts");
         }
         Ok(receipt)
     }
