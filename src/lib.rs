@@ -6,6 +6,7 @@
 //! main -> cli, output                 what users type and read
 //!   export  import  verify  inspect   one story each: its top-level function reads as the design
 //!   opened  fetch                     the way into a committed snapshot
+//!   loaded  pages                     the way to a collection's rows: loaded, in key order
 //!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
 //!   columns                           field types <-> Arrow <-> Milvus messages
 //!   schema  select  digest  error     words that everything uses
@@ -24,9 +25,11 @@ pub mod export;
 pub mod fetch;
 pub mod import;
 pub mod inspect;
+pub mod loaded;
 pub mod milvus;
 pub mod opened;
 pub mod output;
+pub mod pages;
 pub mod part;
 pub mod progress;
 pub mod schema;

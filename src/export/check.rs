@@ -5,13 +5,13 @@
 //! the rows exported; where it is larger, every surplus row must share its key with an exported
 //! one, since servers count such rows and hand out only the newest.
 
-use super::pages::{Reader, key_column};
 use super::unit::scan;
 use super::{Options, source_changed, view};
 use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::Client;
+use crate::pages::{Reader, key_column};
 use crate::schema::Key;
 use crate::snapshot::{CollectionMeta, CollectionResult, Consistency, Counts, Plan, Receipt, Unit};
 use futures::stream::{self, StreamExt, TryStreamExt};

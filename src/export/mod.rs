@@ -12,13 +12,12 @@ mod begin;
 mod check;
 mod choose;
 mod finish;
-mod loaded;
-mod pages;
 mod unit;
 mod units;
 
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::loaded::{self, IfUnloaded, Reads};
 use crate::milvus::{Client, Endpoint, View};
 use crate::progress::{Progress, Show};
 use crate::select::Selection;
@@ -102,7 +101,11 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     }
 
     // 3. Load state: refuse unloaded collections, or load them and put them back whatever happens.
-    let loaded = loaded::ensure(&source, &collections, options.load_source, stop).await?;
+    let if_unloaded = match options.load_source {
+        true => IfUnloaded::Load,
+        false => IfUnloaded::Refuse { hint: UNLOADED_HINT },
+    };
+    let loaded = loaded::ensure(&source, &reads(&collections), if_unloaded, stop).await?;
     let result = stop.unless_stopped(export_loaded(options, &source, &mut collections, store)).await;
     let restored = loaded.restore(&source).await;
     let outcome = result.map_err(|e| match e.kind() {
@@ -120,6 +123,13 @@ async fn choose(options: &Options, store: &dyn Store) -> Result<(Client, Vec<Col
     begin::refuse_committed(store).await?;
     let collections = choose::collections(&source, &options.selection).await?;
     Ok((source, collections))
+}
+
+/// What to do about collections that are not loaded.
+const UNLOADED_HINT: &str = "load them, leave them out with `--exclude`, or let the export load and release them with `--load-source`";
+
+fn reads(collections: &[CollectionMeta]) -> Vec<Reads> {
+    collections.iter().map(|meta| Reads::new(&meta.name, &meta.schema, &meta.partitions)).collect()
 }
 
 async fn export_loaded(
@@ -189,7 +199,7 @@ async fn export_loaded(
 async fn planned(source: &Client, collections: Vec<CollectionMeta>, options: &Options) -> Result<Outcome> {
     let mut outcomes = Vec::new();
     let mut warnings = Vec::new();
-    for unloaded in loaded::unloaded(source, &collections).await? {
+    for unloaded in loaded::unloaded(source, &reads(&collections)).await? {
         warnings.push(if options.load_source {
             format!("{unloaded} is not loaded; the export would load it and release it afterwards")
         } else {

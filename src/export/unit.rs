@@ -1,13 +1,13 @@
 //! Step 7: one unit after another, several at a time, each into parts and a receipt.
 
 use super::begin::Begun;
-use super::pages::Reader;
 use super::{Options, source_changed, view};
 use crate::blocking::blocking;
 use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, Scan, View};
+use crate::pages::Reader;
 use crate::part::{FinishedPart, PartWriter};
 use crate::progress::Progress;
 use crate::snapshot::{CollectionMeta, Part, Receipt, Unit, keys};

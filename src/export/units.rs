@@ -6,6 +6,7 @@
 use super::view;
 use crate::error::{Context, Error, Result};
 use crate::milvus::{Client, Scan, View};
+use crate::pages;
 use crate::schema::{FieldType, Key};
 use crate::snapshot::{CollectionMeta, Unit, keys};
 
@@ -124,13 +125,10 @@ impl Range<'_> {
             view: self.view,
         };
         let page = self.source.page(&scan, None, 1).await.map_err(Error::from)?;
-        Ok(
-            match super::pages::decode_keys(&self.meta.schema, page.fields)?.as_ref().and_then(|k| k.first())
-            {
-                Some(Key::Int(smallest)) => Some(*smallest),
-                _ => None,
-            },
-        )
+        Ok(match pages::decode_keys(&self.meta.schema, page.fields)?.as_ref().and_then(|k| k.first()) {
+            Some(Key::Int(smallest)) => Some(*smallest),
+            _ => None,
+        })
     }
 
     /// A key with about `target` rows up to it, between two known ones. Guesses by

@@ -1,14 +1,46 @@
-//! Step 3: rows can only be read from what is loaded, all of it.
+//! Rows can only be read from what is loaded, all of it: seeing to that, and putting it back.
+//!
+//! Owns: finding what is not loaded, loading it if that was asked for, waiting until queries see
+//! every row, and releasing exactly what was loaded here. Does not own: reading (`pages`), or
+//! what a command says when something is not loaded.
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, LoadState, View};
-use crate::schema::CollectionName;
-use crate::snapshot::CollectionMeta;
+use crate::schema::{CollectionName, Schema};
 use crate::stop::Stop;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What this export has loaded, to be released again.
+/// A collection that is going to be read.
+#[derive(Debug, Clone)]
+pub struct Reads {
+    name: CollectionName,
+    /// The partitions that have a load state of their own.
+    partitions: Vec<String>,
+}
+
+impl Reads {
+    /// A collection as its server describes it.
+    pub fn new(name: &CollectionName, schema: &Schema, partitions: &[String]) -> Self {
+        let own_states = partitions.len() > 1 && !schema.has_partition_key();
+        Reads { name: name.clone(), partitions: if own_states { partitions.to_vec() } else { Vec::new() } }
+    }
+}
+
+/// What to do about collections that are not loaded.
+#[derive(Debug, Clone, Copy)]
+pub enum IfUnloaded<'a> {
+    /// Load them.
+    Load,
+    /// Refuse them by name, since they may have been released on purpose; the hint says how to
+    /// have them loaded.
+    Refuse {
+        /// What the user may do.
+        hint: &'a str,
+    },
+}
+
+/// What was loaded here, to be released again.
 #[must_use]
 pub struct Loaded(Vec<Unloaded>);
 
@@ -31,21 +63,19 @@ impl fmt::Display for Unloaded {
 
 /// Everything of `collections` that is not loaded. A server counts a collection as loaded when
 /// one partition is, and then leaves the rows of the others out of replies without a word.
-pub async fn unloaded(source: &Client, collections: &[CollectionMeta]) -> Result<Vec<Unloaded>> {
+pub async fn unloaded(server: &Client, collections: &[Reads]) -> Result<Vec<Unloaded>> {
     let mut unloaded = Vec::new();
-    for meta in collections {
-        let name = meta.name.clone();
+    for reads in collections {
+        let name = reads.name.clone();
         let about = || format!("load state of {name}");
-        if source.load_state(&name, None).await.context(about)? != LoadState::Loaded {
+        if server.load_state(&name, None).await.context(about)? != LoadState::Loaded {
             unloaded.push(Unloaded { name, partitions: Vec::new() });
             continue;
         }
         let mut partitions = Vec::new();
-        if meta.partitions.len() > 1 && !meta.schema.has_partition_key() {
-            for partition in &meta.partitions {
-                if source.load_state(&name, Some(partition)).await.context(about)? != LoadState::Loaded {
-                    partitions.push(partition.clone());
-                }
+        for partition in &reads.partitions {
+            if server.load_state(&name, Some(partition)).await.context(about)? != LoadState::Loaded {
+                partitions.push(partition.clone());
             }
         }
         if !partitions.is_empty() {
@@ -55,21 +85,18 @@ pub async fn unloaded(source: &Client, collections: &[CollectionMeta]) -> Result
     Ok(unloaded)
 }
 
-/// Makes sure that every collection is loaded. Without `load`, unloaded ones are refused by name:
-/// they may have been released on purpose.
+/// Makes sure that every collection is loaded, and that queries see all its rows.
 pub async fn ensure(
-    source: &Client,
-    collections: &[CollectionMeta],
-    load: bool,
+    server: &Client,
+    collections: &[Reads],
+    if_unloaded: IfUnloaded<'_>,
     stop: &Stop,
 ) -> Result<Loaded> {
-    let unloaded = unloaded(source, collections).await?;
-    if !unloaded.is_empty() && !load {
+    let unloaded = unloaded(server, collections).await?;
+    if let (false, IfUnloaded::Refuse { hint }) = (unloaded.is_empty(), if_unloaded) {
         let names: Vec<_> = unloaded.iter().map(ToString::to_string).collect();
         let what = format!("not loaded, so its rows cannot be read: {}", names.join("; "));
-        return Err(Error::new(ErrorKind::Exists, what).hint(
-            "load them, leave them out with `--exclude`, or let the export load and release them with `--load-source`",
-        ));
+        return Err(Error::new(ErrorKind::Exists, what).hint(hint));
     }
     // From here on, a failure must release what was loaded, what is half loaded included.
     let mut loaded = Loaded(Vec::new());
@@ -77,24 +104,24 @@ pub async fn ensure(
         loaded.0.push(item.clone());
         let loading = async {
             match item.partitions.as_slice() {
-                [] => source.load(&item.name).await,
-                some => source.load_partitions(&item.name, some).await,
+                [] => server.load(&item.name).await,
+                some => server.load_partitions(&item.name, some).await,
             }
         };
         if let Err(error) = stop.unless_stopped(loading).await {
             // The first failure is the one to report.
-            let _ = loaded.restore(source).await;
+            let _ = loaded.restore(server).await;
             return Err(error.context(format!("loading {item}")));
         }
     }
     let served = async {
-        for meta in collections {
-            all_served(source, &meta.name).await.context(|| format!("check of {}", meta.name))?;
+        for reads in collections {
+            all_served(server, &reads.name).await.context(|| format!("check of {}", reads.name))?;
         }
         Ok(())
     };
     if let Err(error) = stop.unless_stopped(served).await {
-        let _ = loaded.restore(source).await;
+        let _ = loaded.restore(server).await;
         return Err(error);
     }
     Ok(loaded)
@@ -107,15 +134,15 @@ const SERVE_PATIENCE: Duration = Duration::from_secs(180);
 /// Waits until queries see every flushed row. A segment that no query node holds is harmless while
 /// its rows are still served as they were before the flush; then the count is no smaller than what
 /// is stored. Otherwise its rows would be missing without a word.
-async fn all_served(source: &Client, name: &CollectionName) -> Result<()> {
+async fn all_served(server: &Client, name: &CollectionName) -> Result<()> {
     let start = Instant::now();
     let mut said = false;
     loop {
-        let Some(unserved) = source.unserved_rows(name).await?.filter(|rows| *rows > 0) else {
+        let Some(unserved) = server.unserved_rows(name).await?.filter(|rows| *rows > 0) else {
             return Ok(());
         };
-        let stored = source.statistics_rows(name).await?;
-        if source.count(name, None, "", View::Latest).await.map_err(Error::from)? >= stored {
+        let stored = server.statistics_rows(name).await?;
+        if server.count(name, None, "", View::Latest).await.map_err(Error::from)? >= stored {
             return Ok(());
         }
         if start.elapsed() > SERVE_PATIENCE {
@@ -136,15 +163,15 @@ async fn all_served(source: &Client, name: &CollectionName) -> Result<()> {
 
 impl Loaded {
     /// Releases what was loaded. Tries all; reports the first failure.
-    pub async fn restore(self, source: &Client) -> Result<()> {
+    pub async fn restore(self, server: &Client) -> Result<()> {
         let mut first = Ok(());
         for item in self.0 {
             let released = match item.partitions.as_slice() {
-                [] => source.release(&item.name).await,
-                some => source.release_partitions(&item.name, some).await,
+                [] => server.release(&item.name).await,
+                some => server.release_partitions(&item.name, some).await,
             };
             first = first.and(released.map_err(|e| {
-                e.context(format!("releasing {item}, which the export had loaded")).hint("release it by hand")
+                e.context(format!("releasing {item}, which was loaded for this")).hint("release it by hand")
             }));
         }
         first

@@ -1,4 +1,9 @@
-//! Reading a unit page by page: sizes that fit, order that is checked, nothing that is skipped.
+//! Reading a range of rows page by page: sizes that fit, order that is checked, nothing that is
+//! skipped.
+//!
+//! Owns: how many rows to ask for, going on after the last key, and holding the server to its
+//! order. Does not own: requests (`milvus`), values (`columns`), or which range is read and why
+//! (the stories).
 
 use crate::blocking::blocking;
 use crate::columns::{self, Keys};
