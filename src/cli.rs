@@ -9,7 +9,7 @@ use crate::progress::Show;
 use crate::select::{Renames, Selection};
 use crate::store::SnapshotUrl;
 use crate::verify::Level;
-use crate::{export, import};
+use crate::{compare, export, import};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -53,6 +53,9 @@ pub enum Command {
     /// Check that a snapshot is exactly what was committed; needs no cluster.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
+    /// Compare a snapshot with what a server has: the last step of a migration.
+    #[command(long_about = COMPARE_ABOUT, after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
     /// Show what a snapshot holds: schemas, partitions, indexes, sizes, first rows.
     Inspect(InspectArgs),
 }
@@ -64,6 +67,7 @@ impl Command {
             Command::Export(_) => "export",
             Command::Import(_) => "import",
             Command::Verify(_) => "verify",
+            Command::Compare(_) => "compare",
             Command::Inspect(_) => "inspect",
         }
     }
@@ -87,6 +91,25 @@ const VERIFY_EXAMPLES: &str = "\
 Examples:
   milvus-handoff verify s3://handoff/acme/2026-11 --level full
   milvus-handoff verify file:///backups/docs --expect sha256:...";
+
+const COMPARE_ABOUT: &str = "\
+Compare a snapshot with what a server has: the last step of a migration.
+
+Schemas and counts are always compared; `sample` adds the newest rows and rows drawn from every part, `full` \
+every row. Nothing is changed on either side. Pause writes meanwhile: rows that are written while they are \
+compared show as differences.
+
+Floats are compared by their bits, text by its bytes, JSON by value (1 is not 1.0; order and spelling do not \
+count), sparse vectors by their pairs. Not compared: descriptions, indexes, aliases, properties.";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff compare s3://handoff/acme/2026-11 --target http://milvus:19530
+  milvus-handoff compare s3://handoff/acme/2026-11 --target http://milvus:19530 --level full --load
+  milvus-handoff compare file:///backups/docs --target http://localhost:19530 -c docs --rename docs=docs_v2 --json
+
+Exit codes: 0 equal; 4 a collection is not on the server; 5 a collection is not loaded; 6 something differs, or
+the snapshot is not what was committed.";
 
 /// `export`.
 #[derive(Debug, Args)]
@@ -239,6 +262,56 @@ pub struct VerifyArgs {
     pub jobs: u16,
 }
 
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Where the snapshot is: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// The server to compare with, also the source itself: http[s]://host:port[/database].
+    #[arg(long, value_name = "URI")]
+    pub target: String,
+
+    /// Only collections that match [database.]name, where both may contain *, ? and [...].
+    #[arg(short, long = "collection", value_name = "PATTERN")]
+    pub collections: Vec<String>,
+
+    /// Where the server has a collection or a whole database: a=b, db1.a=db2.b or db1.*=db2.*.
+    #[arg(long, value_name = "FROM=TO")]
+    pub rename: Vec<String>,
+
+    /// How closely to look: counts; also some rows of every part and the newest; every row.
+    #[arg(long, value_enum, default_value = "sample")]
+    pub level: compare::Level,
+
+    /// With `--level sample`: rows to draw from every part, and newest rows of every partition.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rows_per_part: u32,
+
+    /// With `--level sample`: draw the same rows as an earlier run, which printed this number.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+
+    /// Load collections that are not loaded, and release them afterwards.
+    #[arg(long)]
+    pub load: bool,
+
+    /// Ranges or parts that are compared at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+
+    /// Most rows to ask the server for at once; sizes adapt below that by themselves.
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub page_rows: u32,
+
+    /// The digest that `export` printed: refuse any other snapshot.
+    #[arg(long, value_name = "sha256:HEX")]
+    pub expect: Option<String>,
+
+    #[command(flatten)]
+    server: TargetArgs,
+}
+
 /// `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -286,15 +359,7 @@ impl ImportArgs {
     /// As typed options.
     pub fn options(&self, show: Show) -> Result<(SnapshotUrl, import::Options)> {
         let snapshot = SnapshotUrl::parse(&self.snapshot)?;
-        let server = &self.server;
-        let token =
-            token("MILVUS_HANDOFF_TARGET_TOKEN", "--target-token-file", server.target_token_file.as_ref())?;
-        let tls = Tls {
-            ca: server.target_ca.clone(),
-            cert: server.target_cert.clone(),
-            key: server.target_key.clone(),
-        };
-        let target = Endpoint::parse(&self.target, token, tls)?;
+        let target = self.server.endpoint(&self.target)?;
         let options = import::Options {
             // Names in a snapshot are the source's: the target's database says nothing of them.
             selection: Selection::parse(&self.collections, &[], None)?,
@@ -309,6 +374,39 @@ impl ImportArgs {
             show,
         };
         Ok((snapshot, options))
+    }
+}
+
+impl CompareArgs {
+    /// As typed options.
+    pub fn options(&self, show: Show) -> Result<(SnapshotUrl, compare::Options)> {
+        let snapshot = SnapshotUrl::parse(&self.snapshot)?;
+        let target = self.server.endpoint(&self.target)?;
+        let options = compare::Options {
+            // Names in a snapshot are the source's: the target's database says nothing of them.
+            selection: Selection::parse(&self.collections, &[], None)?,
+            renames: Renames::parse(&self.rename, target.database.as_deref())?,
+            target,
+            level: self.level,
+            rows_per_part: self.rows_per_part,
+            seed: self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0),
+            load: self.load,
+            jobs: usize::from(self.jobs),
+            page_rows: self.page_rows,
+            expect: expected(self.expect.as_deref())?,
+            show,
+        };
+        Ok((snapshot, options))
+    }
+}
+
+impl TargetArgs {
+    fn endpoint(&self, uri: &str) -> Result<Endpoint> {
+        let token =
+            token("MILVUS_HANDOFF_TARGET_TOKEN", "--target-token-file", self.target_token_file.as_ref())?;
+        let tls =
+            Tls { ca: self.target_ca.clone(), cert: self.target_cert.clone(), key: self.target_key.clone() };
+        Endpoint::parse(uri, token, tls)
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! main -> cli, output                 what users type and read
-//!   export  import  verify  inspect   one story each: its top-level function reads as the design
+//!   export  import  verify  compare   one story each: its top-level function reads as the design
+//!   inspect
 //!   opened  fetch                     the way into a committed snapshot
 //!   loaded  pages                     the way to a collection's rows: loaded, in key order
 //!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
@@ -19,6 +20,7 @@ pub mod blocking;
 pub mod capacity;
 pub mod cli;
 pub mod columns;
+pub mod compare;
 pub mod digest;
 pub mod error;
 pub mod export;

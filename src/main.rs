@@ -6,7 +6,7 @@ use milvus_handoff::error::{Error, ErrorKind, Result};
 use milvus_handoff::output::{self, Output};
 use milvus_handoff::progress::Show;
 use milvus_handoff::stop::Stop;
-use milvus_handoff::{export, import, inspect, store, verify};
+use milvus_handoff::{compare, export, import, inspect, store, verify};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -49,6 +49,13 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let report = stop.unless_stopped(work).await?;
             let code = if report.problems.is_empty() { 0 } else { ErrorKind::Integrity.exit_code() };
             Ok((output::verified(&url.to_string(), &report), code))
+        }
+        Command::Compare(args) => {
+            let (url, options) = args.options(show)?;
+            let store = store::open(&url).await?;
+            let report = compare::run(&options, store, &stop).await?;
+            let code = if report.differences() == 0 { 0 } else { ErrorKind::Integrity.exit_code() };
+            Ok((output::compared(&url.to_string(), &report), code))
         }
         Command::Inspect(args) => {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;

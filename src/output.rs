@@ -7,10 +7,11 @@
 //! (progress, warnings, errors) goes to stderr. With `--json` the text goes to stderr too.
 
 use crate::capacity::{ASSUMPTIONS, Estimate};
+use crate::compare::{self, Finding, Kind};
 use crate::error::Error;
 use crate::inspect;
 use crate::milvus::IndexMade;
-use crate::schema::{CollectionName, DefaultValue, Schema};
+use crate::schema::{CollectionName, DefaultValue, Key, Schema};
 use crate::snapshot::{CollectionResult, Consistency, Index, Totals};
 use crate::{export, import, verify};
 use indicatif::{HumanBytes, HumanCount};
@@ -287,6 +288,192 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
     Output { document, text, warnings: report.notes.clone() }
 }
 
+// ---- compare ----
+
+/// The result of a comparison.
+pub fn compared(url: &str, report: &compare::Report) -> Output {
+    let good = report.differences() == 0;
+    let collections: Vec<_> = report.collections.iter().map(compare_collection_json).collect();
+    let listed = compare::listed(report.collections.iter().map(|c| &c.found));
+    let findings: Vec<_> =
+        listed.iter().map(|(index, finding)| finding_json(&report.collections[*index], finding)).collect();
+    let rest = json!({
+        "snapshot": {
+            "url": url,
+            "id": report.opened.commit.id,
+            "commit_sha256": format!("sha256:{}", report.opened.digest),
+        },
+        "target": {"version": report.target},
+        "level": report.level.name(),
+        "seed": report.sample.map(|s| s.seed),
+        "rows_per_part": report.sample.map(|s| s.rows_per_part),
+        "collections": collections,
+        "differences": report.differences(),
+        "findings": findings,
+        "findings_limit": compare::LISTED,
+        "findings_omitted": report.differences() - listed.len() as u64,
+        "warnings": report.warnings,
+        "seconds": report.seconds,
+    });
+    let document = document("compare", if good { "successful" } else { "failed" }, rest);
+    Output { document, text: compare_text(report), warnings: report.warnings.clone() }
+}
+
+fn compare_text(report: &compare::Report) -> String {
+    let mut text = String::new();
+    let rows: Vec<Vec<String>> = report
+        .collections
+        .iter()
+        .map(|c| {
+            vec![
+                c.source.to_string(),
+                c.target.to_string(),
+                HumanCount(c.snapshot_rows).to_string(),
+                HumanCount(c.server_rows).to_string(),
+                HumanCount(c.rows_compared).to_string(),
+                HumanCount(c.found.all()).to_string(),
+            ]
+        })
+        .collect();
+    table(
+        &mut text,
+        &["in the snapshot", "on the server", "rows", "there", "compared", "differences"],
+        &rows,
+    );
+    let _ = writeln!(text);
+    for collection in &report.collections {
+        for kind in Kind::ALL {
+            findings_text(&mut text, collection, kind);
+        }
+        if !collection.fields_not_compared.is_empty() {
+            let fields = collection.fields_not_compared.join(", ");
+            let _ = writeln!(text, "{}: values not compared: {fields}", collection.target);
+        }
+    }
+    let compared: u64 = report.collections.iter().map(|c| c.rows_compared).sum();
+    let looked = match (report.level, report.sample) {
+        (compare::Level::Count, _) => "schemas and counts, no rows".to_string(),
+        (compare::Level::Full, _) => {
+            format!("schemas, counts, and every field of {} rows", HumanCount(compared))
+        }
+        (compare::Level::Sample, sample) => {
+            if let Some(sample) = sample {
+                let _ = writeln!(text, "to draw the same rows again: --seed {}", sample.seed);
+            }
+            format!("schemas, counts, and every field of {} sampled rows", HumanCount(compared))
+        }
+    };
+    let of = plural(report.collections.len() as u64, "collection");
+    let differing = report.collections.iter().filter(|c| c.found.all() > 0).count();
+    let seconds = report.seconds;
+    let _ = match report.differences() {
+        0 => writeln!(text, "Successful: no difference in {of} (compared: {looked}) in {seconds:.1} s"),
+        some => writeln!(
+            text,
+            "Failed: {} in {differing} of {of} (compared: {looked}) in {seconds:.1} s",
+            plural(some, "difference")
+        ),
+    };
+    text
+}
+
+/// The first findings of one kind, and how many more there are.
+fn findings_text(text: &mut String, collection: &compare::CollectionReport, kind: Kind) {
+    let of_partition = |partition: &Option<String>| match partition {
+        Some(name) => format!(" of partition {name:?}"),
+        None => String::new(),
+    };
+    for finding in collection.found.kept(kind).iter().take(compare::SHOWN_PER_KIND) {
+        let line = match finding {
+            Finding::Schema { subject, snapshot, server } => {
+                format!("{subject}: snapshot {snapshot}, server {server}")
+            }
+            Finding::Count { partition, snapshot, server } => {
+                format!("rows{}: snapshot {snapshot}, server {server}", of_partition(partition))
+            }
+            Finding::Missing { partition, key } => {
+                format!("missing row: key {key}{} is not on the server", of_partition(partition))
+            }
+            Finding::Extra { partition, key } => {
+                format!("extra row: key {key}{} is not in the snapshot", of_partition(partition))
+            }
+            Finding::Changed { partition, key, field, snapshot, server } => format!(
+                "changed field: key {key}{}, field {field:?}: snapshot {snapshot}, server {server}",
+                of_partition(partition)
+            ),
+        };
+        let _ = writeln!(text, "{}: {line}", collection.target);
+    }
+    let more = collection.found.total(kind).saturating_sub(compare::SHOWN_PER_KIND as u64);
+    if more > 0 {
+        let what = match kind {
+            Kind::Schema => "difference of the schema",
+            Kind::Count => "difference of counts",
+            Kind::Missing => "missing row",
+            Kind::Extra => "extra row",
+            Kind::Changed => "changed field",
+        };
+        let _ = writeln!(text, "{}: and {} more of: {what}", collection.target, HumanCount(more));
+    }
+}
+
+fn compare_collection_json(collection: &compare::CollectionReport) -> Value {
+    let partitions: Vec<_> = collection
+        .partitions
+        .iter()
+        .map(|p| json!({"name": p.name, "snapshot_rows": p.snapshot, "server_rows": p.server}))
+        .collect();
+    let found = &collection.found;
+    json!({
+        "source": name_json(&collection.source),
+        "target": name_json(&collection.target),
+        "snapshot_rows": collection.snapshot_rows,
+        "server_rows": collection.server_rows,
+        "partitions": partitions,
+        "rows_compared": collection.rows_compared,
+        "fields_not_compared": collection.fields_not_compared,
+        "findings": {
+            "schema": found.total(Kind::Schema),
+            "count": found.total(Kind::Count),
+            "missing_rows": found.total(Kind::Missing),
+            "extra_rows": found.total(Kind::Extra),
+            "changed_fields": found.total(Kind::Changed),
+            "changed_rows": found.changed_rows,
+        },
+    })
+}
+
+fn finding_json(collection: &compare::CollectionReport, finding: &Finding) -> Value {
+    let mut json = match finding {
+        Finding::Schema { subject, snapshot, server } => {
+            json!({"subject": subject, "snapshot": snapshot, "server": server})
+        }
+        Finding::Count { partition, snapshot, server } => {
+            json!({"partition": partition, "snapshot": snapshot, "server": server})
+        }
+        Finding::Missing { partition, key } | Finding::Extra { partition, key } => {
+            json!({"partition": partition, "key": key_json(key)})
+        }
+        Finding::Changed { partition, key, field, snapshot, server } => json!({
+            "partition": partition,
+            "key": key_json(key),
+            "field": field,
+            "snapshot": snapshot,
+            "server": server,
+        }),
+    };
+    json["kind"] = finding.kind().name().into();
+    json["collection"] = name_json(&collection.target);
+    json
+}
+
+fn key_json(key: &Key) -> Value {
+    match key {
+        Key::Int(value) => (*value).into(),
+        Key::Text(text) => text.as_str().into(),
+    }
+}
+
 // ---- inspect ----
 
 /// What a snapshot holds.
@@ -485,6 +672,10 @@ fn totals_json(totals: &Totals) -> Value {
     json!({"collections": totals.collections, "rows": totals.rows, "parts": totals.parts, "bytes": totals.bytes})
 }
 
+fn plural(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{} {one}s", HumanCount(n)) }
+}
+
 fn totals_text(totals: &Totals) -> String {
     format!(
         "{}, {}, {} in {}",
@@ -493,10 +684,6 @@ fn totals_text(totals: &Totals) -> String {
         HumanBytes(totals.bytes),
         plural(totals.parts, "part")
     )
-}
-
-fn plural(n: u64, one: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{} {one}s", HumanCount(n)) }
 }
 
 fn pace(totals: &Totals, seconds: f64) -> String {

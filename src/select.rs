@@ -175,7 +175,7 @@ impl Renames {
             };
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!("--rename names {from}, which is not among the collections to import"),
+                format!("--rename names {from}, which is not among the selected collections"),
             )
             .hint("see `milvus-handoff inspect` for the names in the snapshot"));
         }

@@ -35,7 +35,8 @@ mod sparse;
 
 pub use decode::{decode, decode_counts};
 pub use encode::{encode, wire_bytes};
-pub use show::row_json;
+pub use show::{row_json, value_json};
+pub use sparse::from_json as sparse_pairs;
 
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};

@@ -25,6 +25,11 @@ pub fn row_json(columns: &[Column], batch: &RecordBatch, row: usize) -> Value {
     Value::Object(columns.iter().zip(batch.columns()).map(show).collect())
 }
 
+/// One value of a column.
+pub fn value_json(array: &ArrayRef, row: usize) -> Value {
+    value(array, row)
+}
+
 fn value(array: &ArrayRef, row: usize) -> Value {
     if row >= array.len() || array.is_null(row) {
         return Value::Null;

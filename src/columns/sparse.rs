@@ -32,7 +32,7 @@ pub(super) fn to_json(contents: &[u8], out: &mut String) -> Result<(), String> {
 
 /// The pairs that `text` stands for. Spaces between tokens are allowed, nothing else that
 /// [`to_json`] would not write, except other spellings of the numbers.
-pub(super) fn from_json(text: &str) -> Result<Vec<u8>, String> {
+pub fn from_json(text: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("{:.60?} is not a sparse vector", text);
     let inner = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or_else(wrong)?;
     let mut contents = Vec::with_capacity(inner.len());

@@ -246,7 +246,7 @@ impl Client {
     ) -> Result<u64> {
         let key = schema.primary_key();
         let filter = match (self.info.kind, partition, &key.kind) {
-            (ServerKind::Lite, Some(_), FieldType::Int64) => format!("{} >= {}", key.name, i64::MIN + 1),
+            (ServerKind::Lite, Some(_), FieldType::Int64) => format!("{} >= 0 or {} < 0", key.name, key.name),
             (ServerKind::Lite, Some(_), _) => format!("{} >= \"\"", key.name),
             _ => String::new(),
         };

@@ -91,6 +91,28 @@ impl Client {
         Ok(Page { fields: reply.fields_data, bytes: bytes.len() })
     }
 
+    /// The rows of `scan` with these keys, in any order. All of them: without a limit no server
+    /// cuts the reply short, so only a few keys may be asked for at once.
+    pub async fn lookup(&self, scan: &Scan, keys: &[Key]) -> std::result::Result<Page, RpcError> {
+        let request = api::QueryRequest {
+            db_name: scan.collection.database.clone(),
+            collection_name: scan.collection.name.clone(),
+            expr: self.list_filter(&scan.key_field, keys),
+            output_fields: scan.fields.clone(),
+            partition_names: scan.partition.clone().into_iter().collect(),
+            guarantee_timestamp: scan.view.timestamp(),
+            query_params: vec![pair("timezone", "UTC".into())],
+            consistency_level: scan.view.consistency_level() as i32,
+            skip_rls: true,
+            ..Default::default()
+        };
+        let encoded = prost::Message::encode_to_vec(&request).into();
+        let (reply, bytes) = self
+            .call_bytes::<api::QueryResults>("Query", &scan.collection.database, encoded, Repeat::Freely)
+            .await?;
+        Ok(Page { fields: reply.fields_data, bytes: bytes.len() })
+    }
+
     /// A view of all that is acknowledged now, which later requests share without waiting again
     /// where the server gives out timestamps.
     pub async fn view_of_now(&self) -> Result<View> {
@@ -130,7 +152,6 @@ impl Client {
 
 /// `reduce_stop_for_best=True` because `False` could skip rows before 2.5.
 fn params(collection_id: i64, limit: u32) -> Vec<KeyValuePair> {
-    let pair = |key: &str, value: String| KeyValuePair { key: key.to_string(), value };
     vec![
         pair("iterator", "True".into()),
         pair("collection_id", collection_id.to_string()),
@@ -139,6 +160,10 @@ fn params(collection_id: i64, limit: u32) -> Vec<KeyValuePair> {
         pair("reduce_stop_for_best", "True".into()),
         pair("timezone", "UTC".into()),
     ]
+}
+
+fn pair(key: &str, value: String) -> KeyValuePair {
+    KeyValuePair { key: key.to_string(), value }
 }
 
 impl Client {
@@ -150,9 +175,7 @@ impl Client {
 
     /// A filter for the keys of a list.
     pub fn list_filter(&self, field: &str, keys: &[Key]) -> String {
-        let newlines = Newlines::of(self.info.kind);
-        let literals: Vec<_> = keys.iter().map(|key| literal(key, newlines)).collect();
-        format!("{field} in [{}]", literals.join(", "))
+        list_filter(field, keys, Newlines::of(self.info.kind))
     }
 }
 
@@ -185,6 +208,18 @@ fn range_filter(field: &str, after: Option<&Key>, up_to: Option<&Key>, newlines:
         key => format!("{field} <= {}", literal(key, newlines)),
     });
     [lower, upper].into_iter().flatten().collect::<Vec<_>>().join(" && ")
+}
+
+fn list_filter(field: &str, keys: &[Key], newlines: Newlines) -> String {
+    let listed = |key: &&Key| **key != Key::Int(i64::MIN);
+    let literals: Vec<_> = keys.iter().filter(listed).map(|key| literal(key, newlines)).collect();
+    let list = format!("{field} in [{}]", literals.join(", "));
+    if literals.len() == keys.len() {
+        return list;
+    }
+    // The literal i64::MIN cannot be written before 2.6.
+    let smallest = format!("{field} < {}", i64::MIN + 1);
+    if literals.is_empty() { smallest } else { format!("{list} || {smallest}") }
 }
 
 fn literal(key: &Key, newlines: Newlines) -> String {
@@ -223,6 +258,19 @@ mod tests {
         assert_eq!(filter(int(5).as_ref(), int(9).as_ref()), "id > 5 && id <= 9");
         assert_eq!(filter(int(i64::MIN).as_ref(), None), "id >= -9223372036854775807");
         assert_eq!(filter(None, int(i64::MIN).as_ref()), "id < -9223372036854775807");
+    }
+
+    #[test]
+    fn filters_name_lists_of_keys() {
+        let filter = |keys: &[i64]| {
+            let keys: Vec<_> = keys.iter().copied().map(Key::Int).collect();
+            list_filter("id", &keys, Newlines::Named)
+        };
+        assert_eq!(filter(&[5, -1]), "id in [5, -1]");
+        assert_eq!(filter(&[i64::MIN, 5]), "id in [5] || id < -9223372036854775807");
+        assert_eq!(filter(&[i64::MIN]), "id < -9223372036854775807");
+        let text = list_filter("id", &[Key::Text("a\n".into())], Newlines::Named);
+        assert_eq!(text, "id in [\"a\\n\"]");
     }
 
     #[test]
