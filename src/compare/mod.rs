@@ -321,6 +321,7 @@ impl Rows<'_> {
             partition: partition.map(str::to_string),
             key_field: self.shape.key.clone(),
             up_to: None,
+            among: Vec::new(),
             fields: self.shape.server.iter().map(|c| c.name.clone()).collect(),
             view: self.view,
         }

@@ -183,7 +183,7 @@ fn up_to_the_nearest_end(batches: &mut [RecordBatch], key: &str) -> Result<Optio
 }
 
 /// The rows of a batch in the order of their keys.
-pub(super) fn sorted(batch: &RecordBatch, key: &str) -> Result<RecordBatch> {
+fn sorted(batch: &RecordBatch, key: &str) -> Result<RecordBatch> {
     let keys = Keys::of(batch, key)?;
     let mut order: Vec<u32> = (0..keys.len() as u32).collect();
     match keys {

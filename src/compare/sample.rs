@@ -6,14 +6,14 @@
 
 use super::found::{Finding, Found};
 use super::merge::{Batches, Merged, merge};
-use super::rows::{Chain, PartRows, chains, chosen, sorted};
+use super::rows::{Chain, PartRows, chains, chosen};
 use super::{Options, Rows, Sides};
 use crate::blocking::blocking;
-use crate::columns::{self, Keys, wire_bytes};
+use crate::columns::{Keys, wire_bytes};
 use crate::digest::Sha256;
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::{Failure, Scan};
-use crate::pages::{decode_keys, key_column};
+use crate::error::{Context, Error, Result};
+use crate::milvus::Scan;
+use crate::pages::{Reader, decode_keys, key_column};
 use crate::progress::Progress;
 use crate::schema::Key;
 use crate::snapshot::Part;
@@ -40,7 +40,7 @@ pub(super) async fn compare(
     let parts = chains.values().flat_map(|chain| newest(chain, wanted));
     let compare_one = |(part, newest): (&Part, u64)| {
         let picks = picks(part, wanted, newest, options.seed);
-        compare_part(sides, rows, part.clone(), picks, progress)
+        compare_part(sides, rows, part.clone(), picks, options, progress)
     };
     let mut results = stream::iter(parts).map(compare_one).buffered(options.jobs);
     let mut all = Merged::default();
@@ -88,6 +88,7 @@ async fn compare_part(
     rows: &Rows<'_>,
     part: Part,
     picks: BTreeSet<u64>,
+    options: &Options,
     progress: &Progress,
 ) -> Result<Merged> {
     let shape = &rows.shape;
@@ -106,11 +107,11 @@ async fn compare_part(
             picked.push(batch);
         }
         if bytes > LOOKUP_BYTES {
-            look_up(sides, rows, &part, std::mem::take(&mut picked), &mut merged).await?;
+            look_up(sides, rows, &part, std::mem::take(&mut picked), options, &mut merged).await?;
             bytes = 0;
         }
     }
-    look_up(sides, rows, &part, picked, &mut merged).await?;
+    look_up(sides, rows, &part, picked, options, &mut merged).await?;
     Ok(merged)
 }
 
@@ -120,57 +121,55 @@ async fn look_up(
     rows: &Rows<'_>,
     part: &Part,
     picked: Vec<RecordBatch>,
+    options: &Options,
     merged: &mut Merged,
 ) -> Result<()> {
     let Some(first) = picked.first() else { return Ok(()) };
-    let together = concat_batches(&first.schema(), &picked)
+    let picked = concat_batches(&first.schema(), &picked)
         .map_err(|e| Error::internal("picked rows do not form a batch").because(e))?;
-    let attributed = rows.job.attributed();
-    let partition = part.partition.as_deref().filter(|_| attributed);
+    let shape = &rows.shape;
+    let partition = part.partition.as_deref().filter(|_| rows.job.attributed());
     let on_server = partition.is_none_or(|p| rows.job.partitions.iter().any(|name| name == p));
-    let scan = rows.scan(partition);
-    let (mut at, mut at_once) = (0, LOOKUP_KEYS);
-    while at < together.num_rows() {
-        let some = together.slice(at, at_once.min(together.num_rows() - at));
-        let keys = Keys::of(&some, &rows.shape.key)?;
-        let keys: Vec<Key> = (0..keys.len()).map(|row| keys.get(row)).collect();
-        let found = match on_server {
+    for start in (0..picked.num_rows()).step_by(LOOKUP_KEYS) {
+        let some = picked.slice(start, LOOKUP_KEYS.min(picked.num_rows() - start));
+        let keys = Keys::of(&some, &shape.key)?;
+        let among: Vec<Key> = (0..keys.len()).map(|row| keys.get(row)).collect();
+        let theirs = match on_server {
+            true => rows_of(sides, rows, partition, among, options.page_rows)
+                .await
+                .context(|| "looking rows up by their keys")?,
             false => Vec::new(),
-            true => match rows_of(sides, rows, &scan, &keys).await? {
-                Some(batch) => vec![batch],
-                None if keys.len() > 1 => {
-                    at_once = keys.len() / 2;
-                    continue;
-                }
-                None => {
-                    let what = format!("the server cannot send the row with key {} in one reply", keys[0]);
-                    return Err(Error::new(ErrorKind::Unsupported, what)
-                        .hint("raise the server's limit on the size of replies"));
-                }
-            },
         };
-        at += keys.len();
-        let mut snapshot = vec![some].into_iter();
-        let step = merge(&rows.shape, partition, &mut snapshot, &mut found.into_iter()).await?;
+        let (mut ours, mut theirs) = (vec![some].into_iter(), theirs.into_iter());
+        let step = merge(shape, partition, &mut ours, &mut theirs).await?;
         merged.compared += step.compared;
         merged.found.append(step.found);
     }
     Ok(())
 }
 
-/// The server's rows of these keys in key order; `None` if they are too much for one reply.
-async fn rows_of(sides: &Sides, rows: &Rows<'_>, scan: &Scan, keys: &[Key]) -> Result<Option<RecordBatch>> {
-    let page = match sides.server.lookup(scan, keys).await {
-        Ok(page) => page,
-        Err(e) if e.failure == Failure::TooLarge => return Ok(None),
-        Err(e) => return Err(Error::from(e).context("looking rows up by their keys")),
-    };
-    let shape = rows.shape.clone();
-    let decode = blocking(move || {
-        let batch = columns::decode(&shape.server, &shape.key, page.fields)?;
-        sorted(&batch, &shape.key)
-    });
-    decode.await.context(|| "looking rows up by their keys").map(Some)
+/// The server's rows with these keys, which ascend; they come as pages do, so that of rows which
+/// share a key the same one counts as in an export.
+async fn rows_of(
+    sides: &Sides,
+    rows: &Rows<'_>,
+    partition: Option<&str>,
+    among: Vec<Key>,
+    page_rows: u32,
+) -> Result<Vec<RecordBatch>> {
+    let greatest = among.last().cloned();
+    let scan = Scan { among, ..rows.scan(partition) };
+    let mut pages = Reader::new(sides.server.clone(), scan, rows.shape.server.clone(), None, page_rows);
+    let mut found = Vec::new();
+    while let Some((page, _)) = pages.next().await? {
+        let last = Keys::of(&page, &rows.shape.key)?.last();
+        found.push(page);
+        // Behind the greatest key there is nothing to ask for.
+        if last == greatest {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Rows of the server with keys greater than the greatest of the snapshot: at most `wanted`.

@@ -57,6 +57,7 @@ pub fn scan(meta: &CollectionMeta, unit: &Unit, fields: Vec<String>, view: View)
         partition: unit.partition.clone(),
         key_field: meta.schema.primary_key().name.clone(),
         up_to: unit.up_to.clone(),
+        among: Vec::new(),
         fields,
         view,
     }

@@ -121,6 +121,7 @@ impl Range<'_> {
             partition: self.partition.map(str::to_string),
             key_field: key_field.clone(),
             up_to: None,
+            among: Vec::new(),
             fields: vec![key_field],
             view: self.view,
         };

@@ -21,6 +21,8 @@ pub struct Scan {
     pub key_field: String,
     /// Only rows with at most this key.
     pub up_to: Option<Key>,
+    /// Only rows with these keys, unless it is empty. They all stand in every request.
+    pub among: Vec<Key>,
     /// Every field by name; `*` silently drops fields on some versions.
     pub fields: Vec<String>,
     /// As of when.
@@ -75,33 +77,11 @@ impl Client {
         let request = api::QueryRequest {
             db_name: scan.collection.database.clone(),
             collection_name: scan.collection.name.clone(),
-            expr: self.range_filter(&scan.key_field, after, scan.up_to.as_ref()),
+            expr: self.filter(scan, after),
             output_fields: scan.fields.clone(),
             partition_names: scan.partition.clone().into_iter().collect(),
             guarantee_timestamp: scan.view.timestamp(),
             query_params: params(scan.collection_id, limit),
-            consistency_level: scan.view.consistency_level() as i32,
-            skip_rls: true,
-            ..Default::default()
-        };
-        let encoded = prost::Message::encode_to_vec(&request).into();
-        let (reply, bytes) = self
-            .call_bytes::<api::QueryResults>("Query", &scan.collection.database, encoded, Repeat::Freely)
-            .await?;
-        Ok(Page { fields: reply.fields_data, bytes: bytes.len() })
-    }
-
-    /// The rows of `scan` with these keys, in any order. All of them: without a limit no server
-    /// cuts the reply short, so only a few keys may be asked for at once.
-    pub async fn lookup(&self, scan: &Scan, keys: &[Key]) -> std::result::Result<Page, RpcError> {
-        let request = api::QueryRequest {
-            db_name: scan.collection.database.clone(),
-            collection_name: scan.collection.name.clone(),
-            expr: self.list_filter(&scan.key_field, keys),
-            output_fields: scan.fields.clone(),
-            partition_names: scan.partition.clone().into_iter().collect(),
-            guarantee_timestamp: scan.view.timestamp(),
-            query_params: vec![pair("timezone", "UTC".into())],
             consistency_level: scan.view.consistency_level() as i32,
             skip_rls: true,
             ..Default::default()
@@ -152,6 +132,7 @@ impl Client {
 
 /// `reduce_stop_for_best=True` because `False` could skip rows before 2.5.
 fn params(collection_id: i64, limit: u32) -> Vec<KeyValuePair> {
+    let pair = |key: &str, value: String| KeyValuePair { key: key.to_string(), value };
     vec![
         pair("iterator", "True".into()),
         pair("collection_id", collection_id.to_string()),
@@ -162,11 +143,16 @@ fn params(collection_id: i64, limit: u32) -> Vec<KeyValuePair> {
     ]
 }
 
-fn pair(key: &str, value: String) -> KeyValuePair {
-    KeyValuePair { key: key.to_string(), value }
-}
-
 impl Client {
+    fn filter(&self, scan: &Scan, after: Option<&Key>) -> String {
+        let range = self.range_filter(&scan.key_field, after, scan.up_to.as_ref());
+        if scan.among.is_empty() {
+            return range;
+        }
+        let list = self.list_filter(&scan.key_field, &scan.among);
+        if range.is_empty() { list } else { format!("({list}) && {range}") }
+    }
+
     /// A filter for keys in `(after, up_to]`; empty when both ends are open, which servers accept
     /// together with a limit.
     pub fn range_filter(&self, field: &str, after: Option<&Key>, up_to: Option<&Key>) -> String {
