@@ -9,7 +9,8 @@ use milvus::proto::schema::FieldData;
 use prost::Message;
 
 /// An insert, encoded once however often it is sent. Insert and upsert requests have the same
-/// fields under the same numbers as far as this one uses them, so either RPC takes it.
+/// fields under the same numbers up to 8 and different ones beyond; this one stays below, so either
+/// RPC takes it.
 #[derive(Clone)]
 pub struct InsertRequest {
     database: String,
@@ -45,7 +46,6 @@ impl InsertRequest {
             partition_name: partition.unwrap_or_default().to_string(),
             fields_data: fields,
             num_rows: rows,
-            skip_rls: true,
             ..Default::default()
         };
         InsertRequest {
