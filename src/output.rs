@@ -11,7 +11,7 @@ use crate::compare::{self, Finding, Kind};
 use crate::error::Error;
 use crate::inspect;
 use crate::milvus::IndexMade;
-use crate::schema::{CollectionName, DefaultValue, Key, Schema};
+use crate::schema::{CollectionName, Key, Schema};
 use crate::snapshot::{CollectionResult, Consistency, Index, Totals};
 use crate::{export, import, verify};
 use indicatif::{HumanBytes, HumanCount};
@@ -564,7 +564,7 @@ fn schema_json(schema: &Schema) -> Value {
                 "partition_key": f.partition_key,
                 "clustering_key": f.clustering_key,
                 "nullable": f.nullable,
-                "default": f.default.as_ref().map(default_text),
+                "default": f.default.as_ref().map(ToString::to_string),
                 "description": f.description,
                 "params": f.params,
             })
@@ -576,18 +576,6 @@ fn schema_json(schema: &Schema) -> Value {
         .map(|f| json!({"name": f.name, "kind": f.kind.name(), "inputs": f.inputs, "outputs": f.outputs, "params": f.params}))
         .collect();
     json!({"description": schema.description, "dynamic": schema.dynamic, "fields": fields, "functions": functions})
-}
-
-/// A default value as people read it.
-fn default_text(value: &DefaultValue) -> String {
-    match value {
-        DefaultValue::Bool(value) => value.to_string(),
-        DefaultValue::Int(value) => value.to_string(),
-        DefaultValue::Float(bits) => f32::from_bits(*bits).to_string(),
-        DefaultValue::Double(bits) => f64::from_bits(*bits).to_string(),
-        DefaultValue::Text(value) => format!("{value:?}"),
-        DefaultValue::Bytes(value) => format!("{} bytes", value.len()),
-    }
 }
 
 fn index_json(index: &Index) -> Value {
@@ -619,7 +607,7 @@ fn inspect_collection_text(text: &mut String, collection: &CollectionResult, row
             notes.extend(f.partition_key.then(|| "partition key".to_string()));
             notes.extend(f.clustering_key.then(|| "clustering key".to_string()));
             notes.extend(f.nullable.then(|| "nullable".to_string()));
-            notes.extend(f.default.as_ref().map(|d| format!("default {}", default_text(d))));
+            notes.extend(f.default.as_ref().map(|default| format!("default {default}")));
             let maker = meta.schema.functions.iter().find(|function| function.outputs.contains(&f.name));
             notes.extend(
                 maker.map(|function| format!("made by {} ({})", function.name, function.kind.name())),

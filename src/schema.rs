@@ -361,6 +361,19 @@ pub enum DefaultValue {
     Bytes(Vec<u8>),
 }
 
+impl fmt::Display for DefaultValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DefaultValue::Bool(value) => write!(f, "{value}"),
+            DefaultValue::Int(value) => write!(f, "{value}"),
+            DefaultValue::Float(bits) => write!(f, "{}", f32::from_bits(*bits)),
+            DefaultValue::Double(bits) => write!(f, "{}", f64::from_bits(*bits)),
+            DefaultValue::Text(value) => write!(f, "{value:?}"),
+            DefaultValue::Bytes(value) => write!(f, "{} bytes", value.len()),
+        }
+    }
+}
+
 /// What a function computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FunctionKind {

@@ -28,7 +28,7 @@ pub(super) async fn compare(
     progress: &Progress,
 ) -> Result<Merged> {
     let partitions = rows.job.attributed().then_some(rows.job.partitions.as_slice());
-    let ranges = ranges(chains(&rows.job.source.parts)?, partitions);
+    let ranges = ranges(chains(&rows.job.source.parts), partitions);
     let compare_one = |range| compare_range(sides, rows, range, options, progress);
     // In order, so that the findings that are kept are those with the smallest keys.
     let mut results = stream::iter(ranges).map(compare_one).buffered(options.jobs);
@@ -134,7 +134,7 @@ mod tests {
 
     fn described(parts: &[Part], partitions: Option<&[&str]>) -> Vec<String> {
         let names = partitions.map(|p| p.iter().map(|n| n.to_string()).collect::<Vec<_>>());
-        let ranges = ranges(chains(parts).unwrap(), names.as_deref());
+        let ranges = ranges(chains(parts), names.as_deref());
         let end = |key: &Option<Key>| key.as_ref().map_or("..".into(), Key::to_string);
         let line = |r: &Range| {
             let parts: Vec<_> =

@@ -31,8 +31,10 @@ enum Value<'a> {
     Text(Cow<'a, str>),
     List(Vec<Value<'a>>),
     /// Sorted by name; members that share one stay in their order.
-    Object(Vec<(Cow<'a, str>, Value<'a>)>),
+    Object(Vec<Member<'a>>),
 }
+
+type Member<'a> = (Cow<'a, str>, Value<'a>);
 
 fn same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
@@ -44,10 +46,8 @@ fn same_value(a: &Value, b: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
         }
         (Value::Object(a), Value::Object(b)) => {
-            let same_member = |((a_name, a), (b_name, b)): (&(Cow<str>, Value), &(Cow<str>, Value))| {
-                a_name == b_name && same_value(a, b)
-            };
-            a.len() == b.len() && a.iter().zip(b).all(same_member)
+            let same_member = |a: &Member, b: &Member| a.0 == b.0 && same_value(&a.1, &b.1);
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_member(a, b))
         }
         _ => false,
     }

@@ -13,8 +13,8 @@
 //! When values are the same: by their bits, so that NaN is itself and -0.0 is not 0.0; text by its
 //! bytes; null only with null. Where servers rewrite what they are given, the meaning counts: JSON
 //! and `$meta` by value (integers to the last digit, other numbers as 64-bit floats, `1` is not
-//! `1.0`, order and spelling do not count), sparse vectors by their pairs. What a server computes
-//! by itself is left out.
+//! `1.0`, order and spelling do not count), shapes by their coordinates, timestamps by the moment,
+//! sparse vectors by their pairs. What a server computes by itself is left out.
 //!
 //! A server that cannot pin (before 2.5, and the Lites) is read as it is at each request: rows
 //! that are written meanwhile show as differences.
@@ -22,8 +22,10 @@
 mod counts;
 mod found;
 mod full;
+mod geometry;
 mod json;
 mod merge;
+mod moment;
 mod rows;
 mod sample;
 mod shape;

@@ -7,7 +7,7 @@ use super::merge::Batches;
 use super::shape::Shape;
 use crate::blocking::blocking;
 use crate::columns::{Keys, typical_row_bytes};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::fetch::fetch;
 use crate::part::PartReader;
 use crate::progress::Progress;
@@ -30,21 +30,13 @@ const MAX_BATCH_ROWS: usize = 8_192;
 pub(super) type Chain<'a> = Vec<&'a Part>;
 
 /// The parts of a collection, by the partition that they are attributed to. Within a partition
-/// every key is in one part only.
-pub(super) fn chains(parts: &[Part]) -> Result<BTreeMap<Option<&str>, Chain<'_>>> {
+/// they stand in key order and do not overlap: a manifest is held to that when it is read.
+pub(super) fn chains(parts: &[Part]) -> BTreeMap<Option<&str>, Chain<'_>> {
     let mut chains: BTreeMap<Option<&str>, Chain> = BTreeMap::new();
     for part in parts {
         chains.entry(part.partition.as_deref()).or_default().push(part);
     }
-    for chain in chains.values_mut() {
-        chain.sort_by(|a, b| a.first.cmp(&b.first));
-        if let Some(pair) = chain.windows(2).find(|pair| pair[0].last >= pair[1].first) {
-            let what = format!("{} and {} overlap in their keys", pair[0].key, pair[1].key);
-            return Err(Error::new(ErrorKind::Integrity, what)
-                .hint("the snapshot is not one that `export` wrote; get it again from the exporter"));
-        }
-    }
-    Ok(chains)
+    chains
 }
 
 /// The rows of one chain, in batches of some megabytes. Every part is hashed before it is read.
@@ -219,19 +211,6 @@ pub(super) mod tests {
             last: Key::Int(last),
             nulls: BTreeMap::new(),
         }
-    }
-
-    #[test]
-    fn parts_are_ordered_within_their_partition() {
-        let parts =
-            [part(Some("b"), 5, 9), part(Some("a"), 3, 7), part(Some("b"), 1, 4), part(Some("a"), -5, 2)];
-        let chains = chains(&parts).unwrap();
-        let firsts = |name: &str| chains[&Some(name)].iter().map(|p| p.first.clone()).collect::<Vec<_>>();
-        assert_eq!(firsts("a"), [Key::Int(-5), Key::Int(3)]);
-        assert_eq!(firsts("b"), [Key::Int(1), Key::Int(5)]);
-        let overlap = [part(None, 1, 5), part(None, 5, 6)];
-        assert_eq!(super::chains(&overlap).unwrap_err().kind(), ErrorKind::Integrity);
-        assert!(super::chains(&[]).unwrap().is_empty());
     }
 
     fn batches(keys: &[&[i64]]) -> std::vec::IntoIter<RecordBatch> {

@@ -35,7 +35,7 @@ pub(super) async fn compare(
     options: &Options,
     progress: &Progress,
 ) -> Result<Merged> {
-    let chains = chains(&rows.job.source.parts)?;
+    let chains = chains(&rows.job.source.parts);
     let wanted = options.rows_per_part as u64;
     let parts = chains.values().flat_map(|chain| newest(chain, wanted));
     let compare_one = |(part, newest): (&Part, u64)| {

@@ -1,8 +1,8 @@
 //! Two schemas: in what they differ, and which columns can be compared nevertheless. Pure.
 //!
-//! Fields are compared by name, type and role, and partitions by name. Not compared, and not
-//! claimed: descriptions, type parameters that do not decide what a value can be, the order of
-//! fields, indexes, aliases and properties.
+//! Fields are compared by name, type, role and default, functions by what they compute, partitions
+//! by name. Not compared, and not claimed: descriptions, type parameters that do not decide what a
+//! value can be, the order of fields, indexes, aliases and properties.
 
 use super::found::Finding;
 use crate::columns::arrow_schema;
@@ -47,6 +47,15 @@ pub(super) fn compare(snapshot: Side, server: Side) -> (Vec<Finding>, Option<Sha
         let of = |schema: &Schema| schema.fields.iter().find(|f| f.name == name).map_or("none".into(), form);
         differ(format!("field {name:?}"), of(a), of(b));
     }
+    for name in union(a.functions.iter().map(|f| &f.name), b.functions.iter().map(|f| &f.name)) {
+        let of = |schema: &Schema| {
+            let function = schema.functions.iter().find(|f| f.name == name);
+            function.map_or("none".into(), |f| {
+                format!("{} of {} to {}", f.kind.name(), f.inputs.join(", "), f.outputs.join(", "))
+            })
+        };
+        differ(format!("function {name:?}"), of(a), of(b));
+    }
     let dynamic = |schema: &Schema| if schema.dynamic { "yes" } else { "no" }.to_string();
     differ("dynamic field".to_string(), dynamic(a), dynamic(b));
     // With a partition key the server makes up partitions, and rows are not attributed to them.
@@ -67,10 +76,15 @@ fn form(field: &Field) -> String {
         (field.primary_key, "primary key"),
         (field.auto_id, "auto-id"),
         (field.partition_key, "partition key"),
+        (field.clustering_key, "clustering key"),
+        (field.nullable, "nullable"),
     ];
     for (_, role) in roles.iter().filter(|(has, _)| *has) {
         form.push_str(", ");
         form.push_str(role);
+    }
+    if let Some(default) = &field.default {
+        form.push_str(&format!(", default {default}"));
     }
     form
 }
@@ -124,7 +138,7 @@ fn same_form(a: &Column, b: &Column) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::schema::{ElementType, FieldType};
+    use crate::schema::{DefaultValue, ElementType, FieldType, Function, FunctionKind};
     use std::collections::BTreeMap;
 
     pub fn field(name: &str, kind: FieldType) -> Field {
@@ -190,6 +204,8 @@ pub(super) mod tests {
         );
         let mut new_vector = field("v", FieldType::FloatVector { dim: 4 });
         new_vector.partition_key = true;
+        new_vector.nullable = true;
+        new_vector.default = Some(DefaultValue::Text("x".into()));
         let b = schema(
             vec![
                 field("id", FieldType::Int64),
@@ -206,7 +222,7 @@ pub(super) mod tests {
             [
                 "field \"gone\": JSON | none",
                 "field \"longer\": VarChar(9) | VarChar(10)",
-                "field \"v\": FloatVector(8) | FloatVector(4), partition key",
+                "field \"v\": FloatVector(8) | FloatVector(4), partition key, nullable, default \"x\"",
                 "field \"other\": Int8 | Int16",
                 "field \"more\": none | Bool",
                 "dynamic field: yes | no",
@@ -216,6 +232,29 @@ pub(super) mod tests {
         assert_eq!(shape.pairs, [(1, 0), (2, 1)]);
         assert_eq!(shape.server[1].kind, text(10));
         assert_eq!(shape.not_compared, ["gone", "v", "other", "$meta", "more"]);
+    }
+
+    #[test]
+    fn functions_are_compared_and_their_outputs_are_not() {
+        let fields = || {
+            let sparse = field("sparse", FieldType::SparseFloatVector);
+            vec![field("id", FieldType::Int64), field("t", text(9)), sparse]
+        };
+        let mut a = schema(fields(), false);
+        a.functions.push(Function {
+            name: "bm25".into(),
+            kind: FunctionKind::Bm25,
+            description: String::new(),
+            inputs: vec!["t".into()],
+            outputs: vec!["sparse".into()],
+            params: BTreeMap::new(),
+        });
+        let (findings, shape) = run(&a, &a, [&[], &[]]);
+        assert!(findings.is_empty(), "{findings:?}");
+        assert_eq!(shape.unwrap().pairs, [(0, 0), (1, 1)]);
+        let (findings, shape) = run(&a, &schema(fields(), false), [&[], &[]]);
+        assert_eq!(findings, ["function \"bm25\": BM25 of t to sparse | none"]);
+        assert_eq!(shape.unwrap().not_compared, ["sparse"]);
     }
 
     #[test]

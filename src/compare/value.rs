@@ -2,10 +2,10 @@
 //!
 //! Values are the same when their bits are: floats too, so that NaN is itself and -0.0 is not 0.0;
 //! text by its bytes; lists and structs by their members; null only with null. Where servers
-//! rewrite what they are given, the meaning counts: JSON by value (`json`), sparse vectors by their
-//! pairs of index and value.
+//! rewrite what they are given, the meaning counts: JSON by value (`json`), shapes and moments by
+//! what they say (`geometry`, `moment`), sparse vectors by their pairs of index and value.
 
-use super::json;
+use super::{geometry, json, moment};
 use crate::columns::{sparse_pairs, value_json};
 use crate::schema::FieldType;
 use arrow_array::cast::AsArray;
@@ -26,6 +26,8 @@ const SHOWN_ITEMS: usize = 4;
 fn meaning(kind: &FieldType) -> Option<fn(&str, &str) -> bool> {
     match kind {
         FieldType::Json => Some(json::same),
+        FieldType::Geometry => Some(geometry::same),
+        FieldType::Timestamptz => Some(moment::same),
         FieldType::SparseFloatVector => Some(same_sparse),
         // Of every other type, the bits decide.
         _ => None,
@@ -83,8 +85,9 @@ pub(super) fn rendered(kind: &FieldType, a: (&ArrayRef, usize), b: (&ArrayRef, u
 
 /// Long lists of one length are shown by the first item that differs, others by their beginning.
 fn lists(a: &[Value], b: &[Value]) -> (String, String) {
-    // By text: as numbers, -0.0 and 0.0 would be equal.
-    let first = a.iter().zip(b).position(|(a, b)| a.to_string() != b.to_string());
+    // As numbers, -0.0 and 0.0 would be equal.
+    let text = |item: &Value| item.to_string();
+    let first = a.iter().zip(b).position(|(a, b)| text(a) != text(b));
     match first {
         Some(at) if a.len() == b.len() && a.len() > SHOWN_ITEMS => {
             let (x, y) = windows(&a[at].to_string(), &b[at].to_string());
@@ -211,11 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn documents_and_sparse_vectors_are_the_same_by_meaning() {
+    fn what_servers_rewrite_is_the_same_by_meaning() {
         let texts = |texts: &[&str]| array(StringArray::from(texts.to_vec()));
         let (a, b) = (texts(&["{\"a\":1}", "[1]", "2"]), texts(&["{ \"a\" : 1 }", "[1.0]", "2"]));
         assert_eq!(differing(&FieldType::Json, &a, &b), [1]);
         assert_eq!(differing(&FieldType::VarChar { max_length: 99 }, &a, &b), [0, 1]);
+        let (a, b) = (texts(&["POINT (1 2)", "POINT (1 2)"]), texts(&["point(1 2.0)", "POINT (1 3)"]));
+        assert_eq!(differing(&FieldType::Geometry, &a, &b), [1]);
+        let (a, b) = (texts(&["2026-01-01T00:00:00Z"; 2]), texts(&["2026-01-01T01:00:00+01:00", "never"]));
+        assert_eq!(differing(&FieldType::Timestamptz, &a, &b), [1]);
         let a = texts(&["{\"1\":0.1,\"7\":2.0}", "{}", "{\"5\":0.0}", "{\"5\":0.0}"]);
         let b = texts(&["{\"1\": 1e-1, \"7\": 2}", "{ }", "{}", "{\"5\":-0.0}"]);
         assert_eq!(differing(&FieldType::SparseFloatVector, &a, &b), [2, 3]);

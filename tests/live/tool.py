@@ -16,6 +16,7 @@ from typing import Any, Callable
 
 TIMEOUT = 240
 
+COMPARISONS = ("verify", "compare")  # their differences are a result, not an error
 USAGE, DENIED, NOT_FOUND, EXISTS, INTEGRITY, UNSUPPORTED, CHANGED, TEMPORARY = 2, 3, 4, 5, 6, 7, 8, 75
 KINDS = {
     1: "internal", 2: "usage", 3: "denied", 4: "not-found", 5: "exists", 6: "integrity", 7: "unsupported",
@@ -120,7 +121,7 @@ class Tool:
                 assert value not in result.stdout + result.stderr, f"the secret of {name} is printed\n{why}"
         if result.code == 0:
             assert "error:" not in result.stderr, why
-        elif not (result.code == INTEGRITY and result.argv[0] == "verify"):
+        elif not (result.code == INTEGRITY and result.argv[0] in COMPARISONS):
             assert "error: " in result.stderr, f"no `error: ` on stderr\n{why}"
         if as_json:
             doc = result.doc
@@ -132,7 +133,7 @@ class Tool:
                 assert doc["status"] in ("successful", "planned"), why
             else:
                 assert doc["status"] == "failed", why
-                if result.argv[0] != "verify" or "error" in doc:
+                if result.argv[0] not in COMPARISONS or "error" in doc:
                     assert doc["error"]["exit_code"] == result.code, why
                     assert doc["error"]["kind"] == KINDS.get(result.code), why
                     assert doc["error"]["message"], why
