@@ -421,6 +421,7 @@ fn token(variable: &str, flag: &str, file: Option<&PathBuf>) -> Result<Option<To
         let text = std::fs::read_to_string(path).map_err(|e| {
             Error::new(ErrorKind::Usage, format!("cannot read the file of {flag}, {}", path.display()))
                 .because(e)
+                .hint(format!("check the path and who may read it, or set {variable}"))
         })?;
         return Ok(Some(Token::new(&text)));
     }

@@ -71,7 +71,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
 fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
     if !cli.quiet {
         for warning in &result.warnings {
-            writeln!(std::io::stderr(), "{} {}", label("warning:", "33"), output::safe(warning))?;
+            writeln!(std::io::stderr(), "{} {}", label("warning:", "33"), output::one_line(warning))?;
         }
     }
     let text = output::safe(&result.text);
@@ -79,7 +79,7 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
         if !cli.quiet {
             write!(std::io::stderr(), "{text}")?;
         }
-        return writeln!(std::io::stdout(), "{}", result.document);
+        return writeln!(std::io::stdout(), "{}", output::json_line(&result.document));
     }
     write!(std::io::stdout(), "{text}")
 }
@@ -87,12 +87,13 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
 /// Prints a failure: what failed, why, what next.
 fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
     let mut stderr = std::io::stderr();
-    writeln!(stderr, "{} {}", label("error:", "31"), output::safe(&error.to_string()))?;
+    writeln!(stderr, "{} {}", label("error:", "31"), output::one_line(&error.to_string()))?;
     if let Some(hint) = error.hint_text() {
-        writeln!(stderr, "{} {}", label("hint:", "36"), output::safe(hint))?;
+        writeln!(stderr, "{} {}", label("hint:", "36"), output::one_line(hint))?;
     }
     if cli.json {
-        writeln!(std::io::stdout(), "{}", output::failure(cli.command.name(), error))?;
+        let document = output::failure(cli.command.name(), error);
+        writeln!(std::io::stdout(), "{}", output::json_line(&document))?;
     }
     Ok(error.kind().exit_code())
 }
@@ -102,15 +103,18 @@ fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
 fn refuse(refusal: &clap::Error) -> ExitCode {
     let _ = refusal.print();
     if refusal.use_stderr() {
-        if std::env::args().any(|arg| arg == "--json") {
+        // An argument that is not UTF-8 may be the very reason for the refusal.
+        let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        if args.iter().any(|arg| arg == "--json") {
             let text = refusal.render().to_string();
             let said = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
             let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
             let first = said.join(" ").trim_start_matches("error: ").to_string();
             let error = Error::new(ErrorKind::Usage, first).hint("see --help");
             let known = |arg: &String| Cli::command().find_subcommand(arg).is_some();
-            let command = std::env::args().skip(1).find(known).unwrap_or_default();
-            let _ = writeln!(std::io::stdout(), "{}", output::failure(&command, &error));
+            let command = args.into_iter().skip(1).find(known).unwrap_or_default();
+            let document = output::failure(&command, &error);
+            let _ = writeln!(std::io::stdout(), "{}", output::json_line(&document));
         }
         return ExitCode::from(ErrorKind::Usage.exit_code());
     }

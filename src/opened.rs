@@ -23,6 +23,15 @@ pub struct Opened {
 
 /// Opens the snapshot in `store`. With `expect`, COMMIT.json must have that digest.
 pub async fn open(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
+    read(store, expect).await.map_err(|error| match error.kind() {
+        ErrorKind::Integrity => error
+            .hint("the snapshot was altered or damaged; do not use it, and get it again from the exporter"),
+        ErrorKind::Unsupported => error.hint("use a newer milvus-handoff to read this snapshot"),
+        _ => error,
+    })
+}
+
+async fn read(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
     let commit_bytes = match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await? {
         Some(bytes) => bytes,
         None => return Err(not_committed(store).await?),

@@ -67,9 +67,26 @@ pub fn safe(text: &str) -> String {
     text.chars().map(|c| if shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
-/// Control characters, and those that reverse the direction of text.
+/// Foreign text within a line of ours: as [`safe`], and line breaks and tabs are shown as escapes
+/// too, so that a description cannot pretend to be the next line.
+pub fn one_line(text: &str) -> String {
+    let shown = |c: char| !is_treacherous(c);
+    text.chars().map(|c| if shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+/// A document on one line. JSON allows control characters above 0x7e and reversed text as they
+/// are; a terminal that shows the document does not deserve them.
+pub fn json_line(document: &Value) -> String {
+    let escape = |c: char| format!("\\u{:04x}", u32::from(c));
+    let text = document.to_string();
+    text.chars().map(|c| if is_treacherous(c) { escape(c) } else { c.to_string() }).collect()
+}
+
+/// Control characters, line separators, and what reverses the direction of text.
 fn is_treacherous(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let bidi =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || bidi || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 // ---- export ----
@@ -113,7 +130,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         let _ = writeln!(
             text,
             "\nPlan: would export about {totals} from {} to {url}; nothing was touched",
-            outcome.source
+            one_line(&outcome.source)
         );
     } else {
         let _ = writeln!(text);
@@ -200,7 +217,11 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
     let _ = writeln!(text);
     if outcome.planned_only {
         capacity_text(&mut text, &outcome.capacity);
-        let _ = writeln!(text, "Plan: would import {totals} into {}; nothing was touched", outcome.target);
+        let _ = writeln!(
+            text,
+            "Plan: would import {totals} into {}; nothing was touched",
+            one_line(&outcome.target)
+        );
     } else {
         let unloaded = outcome.collections.iter().any(|c| !c.loaded);
         if unloaded {
@@ -209,7 +230,7 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
         let _ = writeln!(
             text,
             "Successful: imported {totals} into {}{}",
-            outcome.target,
+            one_line(&outcome.target),
             pace(&outcome.totals, outcome.seconds)
         );
     }
@@ -261,7 +282,7 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
 
     let mut text = String::new();
     for problem in &report.problems {
-        let _ = writeln!(text, "{}: {}", problem.key, problem.problem);
+        let _ = writeln!(text, "{}: {}", one_line(&problem.key), one_line(&problem.problem));
     }
     let _ = writeln!(text, "digest of the snapshot: sha256:{}", report.opened.digest);
     let looked = match report.level {
@@ -505,12 +526,17 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
     let mut text = String::new();
     let _ = writeln!(text, "snapshot   {url}");
     let _ = writeln!(text, "digest     sha256:{}", report.opened.digest);
-    let _ = writeln!(text, "id         {}", manifest.id);
-    let _ = writeln!(text, "created    {} by {}", manifest.created, manifest.tool);
-    let _ = writeln!(text, "source     {} {}", manifest.source.kind, manifest.source.version);
+    let _ = writeln!(text, "id         {}", one_line(&manifest.id));
+    let _ = writeln!(text, "created    {} by {}", one_line(&manifest.created), one_line(&manifest.tool));
+    let _ = writeln!(
+        text,
+        "source     {} {}",
+        one_line(&manifest.source.kind),
+        one_line(&manifest.source.version)
+    );
     let _ = writeln!(text, "holds      {}", totals_text(&report.opened.commit.totals));
     for limit in &manifest.bucket_limits {
-        let _ = writeln!(text, "note       {limit}");
+        let _ = writeln!(text, "note       {}", one_line(limit));
     }
     for (collection, rows) in manifest.collections.iter().zip(&report.first_rows) {
         inspect_collection_text(&mut text, collection, rows);
@@ -587,14 +613,14 @@ fn inspect_collection_text(text: &mut String, collection: &CollectionResult, row
     let _ = writeln!(
         text,
         "\n{}: {} rows, {} in {}, {}",
-        meta.name,
+        one_line(&meta.name.to_string()),
         HumanCount(collection.rows()),
         HumanBytes(collection.bytes()),
         plural(collection.parts.len() as u64, "part"),
         consistency_name(collection.consistency)
     );
     if !meta.schema.description.is_empty() {
-        let _ = writeln!(text, "  {}", meta.schema.description);
+        let _ = writeln!(text, "  {}", one_line(&meta.schema.description));
     }
     let fields: Vec<Vec<String>> = meta
         .schema
@@ -628,10 +654,10 @@ fn inspect_collection_text(text: &mut String, collection: &CollectionResult, row
     if partitions.len() > 1 {
         let listed: Vec<_> =
             partitions.iter().map(|(name, rows)| format!("{name} ({})", HumanCount(*rows))).collect();
-        let _ = writeln!(text, "  partitions: {}", listed.join(", "));
+        let _ = writeln!(text, "  partitions: {}", one_line(&listed.join(", ")));
     }
     if !meta.aliases.is_empty() {
-        let _ = writeln!(text, "  aliases: {}", meta.aliases.join(", "));
+        let _ = writeln!(text, "  aliases: {}", one_line(&meta.aliases.join(", ")));
     }
     for row in rows {
         let _ = writeln!(text, "  {}", shortened(row));
@@ -713,6 +739,8 @@ fn capacity_text(text: &mut String, estimate: &Estimate) {
 
 /// Left-aligned columns, numbers included: names are what people look for.
 fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].chars().count()]).max().unwrap_or(0)
@@ -724,7 +752,7 @@ fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
         let _ = writeln!(text, "{}", padded.join("  ").trim_end());
     };
     line(head);
-    for row in rows {
+    for row in &rows {
         line(&row.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }

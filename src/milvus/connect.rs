@@ -65,8 +65,10 @@ impl Endpoint {
     /// Parses an address as users give it. Credentials in it are refused: command lines are
     /// visible to others.
     pub fn parse(uri: &str, token: Option<Token>, tls: Tls) -> Result<Self> {
+        let unusable =
+            |what: &str| Error::new(ErrorKind::Usage, format!("the server address is not usable: {what}"));
         let wrong = |what: &str| {
-            Error::new(ErrorKind::Usage, format!("the server address is not usable: {what}"))
+            unusable(what)
                 .hint("an address is `http://host:port` or `https://host:port`, with an optional `/database`")
         };
         let url = url::Url::parse(uri).map_err(|e| wrong(&e.to_string()))?;
@@ -74,7 +76,7 @@ impl Endpoint {
             return Err(wrong(&format!("the scheme {:?} is not http or https", url.scheme())));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("it contains credentials")
+            return Err(unusable("it contains credentials")
                 .hint("give credentials in MILVUS_HANDOFF_SOURCE_TOKEN or MILVUS_HANDOFF_TARGET_TOKEN, or in a token file"));
         }
         if url.query().is_some() || url.fragment().is_some() {

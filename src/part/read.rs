@@ -43,21 +43,15 @@ impl PartReader {
         let builder = guarded(open)?.map_err(damaged)?;
         let expected = arrow_schema(columns);
         if builder.schema().fields() != expected.fields() {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                format!(
-                    "its columns are {:?}, the collection's are {:?}",
-                    describe(builder.schema()),
-                    describe(&expected)
-                ),
-            ));
+            return Err(differs(format!(
+                "its columns are {:?}, the collection's are {:?}",
+                describe(builder.schema()),
+                describe(&expected)
+            )));
         }
         let rows = builder.metadata().file_metadata().num_rows();
         if u64::try_from(rows) != Ok(part.rows) {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                format!("it says it has {rows} rows, the manifest says {}", part.rows),
-            ));
+            return Err(differs(format!("it says it has {rows} rows, the manifest says {}", part.rows)));
         }
         let batches = guarded(|| builder.with_batch_size(batch_rows).build())?.map_err(damaged)?;
         Ok(PartReader {
@@ -80,10 +74,10 @@ impl PartReader {
             if self.seen_rows != self.expected_rows {
                 let what =
                     format!("it has {} rows, the manifest says {}", self.seen_rows, self.expected_rows);
-                return Err(Error::new(ErrorKind::Integrity, what));
+                return Err(differs(what));
             }
             if self.seen_nulls != self.expected_nulls {
-                return Err(Error::new(ErrorKind::Integrity, "its nulls are not those in the manifest"));
+                return Err(differs("its nulls are not those in the manifest"));
             }
             return if self.previous.as_ref() == Some(&self.end) { Ok(None) } else { Err(other_range()) };
         };
@@ -91,7 +85,7 @@ impl PartReader {
         let keys = Keys::of(&batch, &self.key_column)?;
         if let Some(row) = keys.first_out_of_order(self.previous.as_ref()) {
             let what = format!("its keys do not ascend at key {}", keys.get(row));
-            return Err(Error::new(ErrorKind::Integrity, what));
+            return Err(differs(what));
         }
         let Some(last) = keys.last() else { return self.next_batch() };
         if (self.previous.is_none() && keys.get(0) != self.first) || last > self.end {
@@ -108,8 +102,14 @@ fn describe(schema: &arrow_schema::Schema) -> Vec<String> {
     schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect()
 }
 
+/// The refusal of a file whose digest is right and whose content is not.
+fn differs(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Integrity, what)
+        .hint("whoever made this snapshot did not write what they say: get it again from the exporter")
+}
+
 fn other_range() -> Error {
-    Error::new(ErrorKind::Integrity, "its key range is not the one in the manifest")
+    differs("its key range is not the one in the manifest")
 }
 
 /// Runs the Parquet library, which checks most of what a file says, and asserts the rest: a file
@@ -138,5 +138,5 @@ fn guarded<T>(read: impl FnOnce() -> T) -> Result<T> {
 }
 
 fn damaged(error: parquet::errors::ParquetError) -> Error {
-    Error::new(ErrorKind::Integrity, "it is not a readable Parquet file").because(error)
+    differs("it is not a readable Parquet file").because(error)
 }
