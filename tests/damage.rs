@@ -152,7 +152,7 @@ async fn check_damage(before: &Objects, after: &Objects, digest: Sha256, what: &
                 let error =
                     verdict.error.as_ref().unwrap_or_else(|| panic!("{what}: {:?}", verdict.problems));
                 assert!(error.to_string().contains(key), "{what}: {error}");
-                assert!(error.hint_text().is_some() || key == keys::COMMIT, "{what}: {error}");
+                assert!(error.hint_text().is_some(), "{what}: what to do next? {error}");
             };
             if !after.contains_key(keys::COMMIT) {
                 assert_eq!(verdict.code, 4, "{what}");
@@ -547,7 +547,7 @@ async fn use_all(memory: &Memory, what: &str) -> Option<Error> {
             Err(error) => return Some(error),
             Ok(report) if !report.problems.is_empty() => {
                 let what = format!("{:?}", report.problems);
-                return Some(Error::new(ErrorKind::Integrity, what));
+                return Some(Error::new(ErrorKind::Integrity, what).hint("as verify says"));
             }
             Ok(_) => {}
         }
@@ -555,6 +555,7 @@ async fn use_all(memory: &Memory, what: &str) -> Option<Error> {
     };
     let result = AssertUnwindSafe(work).catch_unwind().await;
     let error = result.unwrap_or_else(|_| panic!("panicked: {what}"));
+    assert!(error.iter().all(|error| error.hint_text().is_some()), "{what}: what to do next? {error:?}");
     for key in memory.asked() {
         let inside = !key.starts_with('/') && !key.contains(['\\', ':', '\0', '\n']);
         assert!(

@@ -42,15 +42,36 @@ pub struct Recipe {
     pub created: &'static str,
     /// Added to values, so that parts differ in content and not in size.
     pub shift: i64,
+    /// Added to every text that a source or an exporter is free to choose.
+    pub noise: &'static str,
+    /// Added to every name. Names have no control characters, but may have others.
+    pub name_noise: &'static str,
 }
 
 /// The snapshot that tests damage.
-pub const FIRST: Recipe =
-    Recipe { id: "00000000-0000-4000-8000-000000000001", created: "2026-11-20T09:00:00Z", shift: 0 };
+pub const FIRST: Recipe = Recipe {
+    id: "00000000-0000-4000-8000-000000000001",
+    created: "2026-11-20T09:00:00Z",
+    shift: 0,
+    noise: "",
+    name_noise: "",
+};
 
 /// An equally valid one of the same shape.
-pub const SECOND: Recipe =
-    Recipe { id: "00000000-0000-4000-8000-000000000002", created: "2026-11-21T09:00:00Z", shift: 1 };
+pub const SECOND: Recipe = Recipe {
+    id: "00000000-0000-4000-8000-000000000002",
+    created: "2026-11-21T09:00:00Z",
+    shift: 1,
+    noise: "",
+    name_noise: "",
+};
+
+/// One by somebody who hopes for a terminal that obeys.
+pub const HOSTILE: Recipe = Recipe {
+    noise: "\u{1b}[2J\u{9b}31m\u{7f}\r\u{202e}\u{2028}\nSuccessful: forged\n\tx",
+    name_noise: "\u{202e}\u{2066}\u{feff}",
+    ..FIRST
+};
 
 /// A snapshot that was made.
 pub struct Made {
@@ -74,8 +95,9 @@ pub async fn open(at: &Path) -> Arc<dyn Store> {
 }
 
 async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
-    let docs = docs();
-    let pages = pages();
+    let (docs, pages) = (docs(recipe), pages(recipe));
+    let noisy = |text: &str| format!("{text}{}", recipe.noise);
+    let archive = format!("archive{}", recipe.name_noise);
     let unit = |index: usize,
                 collection: usize,
                 partition: Option<&str>,
@@ -88,10 +110,10 @@ async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
         up_to: up_to.map(|key| Key::Text(key.into())),
     };
     let plan = Plan {
-        id: recipe.id.into(),
-        created: recipe.created.into(),
-        tool: "milvus-handoff 0.1.0".into(),
-        source: SourceInfo { kind: "milvus".into(), version: "v2.3.5".into() },
+        id: noisy(recipe.id),
+        created: noisy(recipe.created),
+        tool: noisy("milvus-handoff 0.1.0"),
+        source: SourceInfo { kind: noisy("milvus"), version: noisy("v2.3.5") },
         databases: vec![
             Database { name: "default".into(), properties: BTreeMap::new() },
             Database {
@@ -108,7 +130,7 @@ async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
         collections: vec![docs.clone(), pages.clone()],
         units: vec![
             unit(0, 0, Some("_default"), None, None),
-            unit(1, 0, Some("archive"), None, None),
+            unit(1, 0, Some(&archive), None, None),
             unit(2, 0, Some("empty"), None, None),
             unit(3, 1, None, None, Some("page 2")),
             unit(4, 1, None, Some("page 2"), None),
@@ -117,13 +139,12 @@ async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
     let plan_bytes = plan.to_bytes().unwrap();
     put(store, keys::PLAN, &plan_bytes).await;
 
-    let shift = recipe.shift;
     let rows: [Vec<Vec<FieldData>>; 5] = [
-        vec![docs_rows(1..4, shift), docs_rows(4..6, shift)],
-        vec![docs_rows(-2..0, shift)],
+        vec![docs_rows(1..4, recipe), docs_rows(4..6, recipe)],
+        vec![docs_rows(-2..0, recipe)],
         vec![],
-        vec![pages_rows(&["", "page 1", "page 2"], shift)],
-        vec![pages_rows(&["page \u{10000}"], shift)],
+        vec![pages_rows(&["", "page 1", "page 2"], recipe)],
+        vec![pages_rows(&["page \u{10000}"], recipe)],
     ];
     let mut receipts = Vec::new();
     for (unit, parts) in plan.units.iter().zip(rows) {
@@ -153,7 +174,7 @@ async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
         tool: plan.tool.clone(),
         source: plan.source.clone(),
         databases: plan.databases.clone(),
-        bucket_limits: vec!["the bucket does not return SHA-256 checksums".into()],
+        bucket_limits: vec![noisy("the bucket does not return SHA-256 checksums")],
         bookkeeping,
         collections: vec![
             result(0, docs, Consistency::Checked, 0),
@@ -285,35 +306,39 @@ fn meta(
     }
 }
 
-fn docs() -> CollectionMeta {
+fn docs(recipe: &Recipe) -> CollectionMeta {
     let mut id = wire_field(100, "id", DataType::Int64, &[]);
     id.is_primary_key = true;
-    let mut title = wire_field(101, "title", DataType::VarChar, &[("max_length", "200")]);
-    title.description = "What the document is called".into();
+    let noisy = |text: &str| format!("{text}{}", recipe.noise);
+    let named = |text: &str| format!("{text}{}", recipe.name_noise);
+    let mut title = wire_field(101, &noisy("title"), DataType::VarChar, &[("max_length", "200")]);
+    title.description = noisy("What the document is called");
     let embedding = wire_field(102, "embedding", DataType::FloatVector, &[("dim", "4")]);
     let schema = CollectionSchema {
-        name: "docs".into(),
-        description: "Documents and where they stand".into(),
+        name: named("docs"),
+        description: noisy("Documents and where they stand"),
         fields: vec![id, title, embedding],
         enable_dynamic_field: true,
         ..Default::default()
     };
-    let name = CollectionName::new("default", "docs");
-    meta(
-        name,
-        schema,
-        450_000_000_000_000_001,
-        &["_default", "archive", "empty"],
-        &[("embedding", "HNSW", "COSINE")],
-    )
+    let name = CollectionName::new("default", named("docs"));
+    let archive = named("archive");
+    let partitions = ["_default", &archive, "empty"];
+    let kind = noisy("HNSW");
+    let indexes = [("embedding", kind.as_str(), "COSINE")];
+    meta(name, schema, 450_000_000_000_000_001, &partitions, &indexes)
 }
 
-fn docs_rows(ids: std::ops::Range<i64>, shift: i64) -> Vec<FieldData> {
+fn docs_rows(ids: std::ops::Range<i64>, recipe: &Recipe) -> Vec<FieldData> {
     let count = ids.clone().count();
-    let columns = docs().schema.columns();
-    let titles = ids.clone().map(|id| format!("Document {}", id + shift)).collect();
+    let (columns, shift) = (docs(recipe).schema.columns(), recipe.shift);
+    let titles = ids.clone().map(|id| format!("Document {}{}", id + shift, recipe.noise)).collect();
     let floats = (0..count * 4).map(|i| (i as i64 + shift) as f32 / 8.0).collect();
-    let meta = ids.clone().map(|id| format!("{{\"b\":{},\"a\":[1e2]}}", id + shift).into_bytes()).collect();
+    // A server keeps the text as it was written, so nothing is parsed on the way here.
+    let quoted = serde_json::Value::from(recipe.noise).to_string();
+    let more = if recipe.noise.is_empty() { String::new() } else { format!(",\"c\":{quoted}") };
+    let json = |id: i64| format!("{{\"b\":{},\"a\":[1e2]{more}}}", id + shift).into_bytes();
+    let meta = ids.clone().map(json).collect();
     let values = [
         scalars(Scalars::LongData(LongArray { data: ids.collect() })),
         scalars(Scalars::StringData(StringArray { data: titles })),
@@ -323,7 +348,8 @@ fn docs_rows(ids: std::ops::Range<i64>, shift: i64) -> Vec<FieldData> {
     fields(&columns, values)
 }
 
-fn pages() -> CollectionMeta {
+fn pages(recipe: &Recipe) -> CollectionMeta {
+    let named = |text: &str| format!("{text}{}", recipe.name_noise);
     let mut key = wire_field(100, "key", DataType::VarChar, &[("max_length", "64")]);
     key.is_primary_key = true;
     let mut tenant = wire_field(101, "tenant", DataType::Int64, &[]);
@@ -333,7 +359,7 @@ fn pages() -> CollectionMeta {
     let mut weight = wire_field(107, "weight", DataType::Double, &[]);
     weight.nullable = true;
     let schema = CollectionSchema {
-        name: "pages".into(),
+        name: named("pages"),
         fields: vec![
             key,
             tenant,
@@ -352,15 +378,15 @@ fn pages() -> CollectionMeta {
         ],
         ..Default::default()
     };
-    let name = CollectionName::new("library", "pages");
+    let name = CollectionName::new(named("library"), named("pages"));
     let partitions = ["_default_0", "_default_1"];
     let indexes = [("bits", "BIN_FLAT", "HAMMING"), ("words_in", "SPARSE_INVERTED_INDEX", "IP")];
     meta(name, schema, 450_000_000_000_000_002, &partitions, &indexes)
 }
 
-fn pages_rows(keys: &[&str], shift: i64) -> Vec<FieldData> {
+fn pages_rows(keys: &[&str], recipe: &Recipe) -> Vec<FieldData> {
     let count = keys.len();
-    let columns = pages().schema.columns();
+    let (columns, shift) = (pages(recipe).schema.columns(), recipe.shift);
     let number = |row: usize| row as i64 + shift;
     let ints = || (0..count).map(|row| number(row) as i32 - 1).collect();
     let bytes = |each: usize| (0..count * each).map(|i| (i as i64 + shift) as u8).collect::<Vec<_>>();

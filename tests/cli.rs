@@ -1,0 +1,441 @@
+//! The command as people and programs meet it: what it prints, where, and how it ends.
+//!
+//! Texts are under snapshot tests, so that a change to what people read is seen. After a change
+//! that is meant, `INSTA_UPDATE=always cargo test --test cli` writes them anew.
+
+mod common;
+
+use clap::CommandFactory;
+use common::{FIRST, HOSTILE, make_snapshot};
+use milvus_handoff::cli::Cli;
+use milvus_handoff::snapshot::keys;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// How a run ended.
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// The built binary, with nothing of the environment that could change what it says.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-handoff"));
+    command.env_clear().env("COLUMNS", "100").stdin(Stdio::null());
+    command
+}
+
+fn run(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+    let output = command().args(args).output().unwrap();
+    Run {
+        code: output.status.code().expect("it ends by itself"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Folders with snapshots in every state.
+struct World {
+    above: TempDir,
+    digest: String,
+}
+
+impl World {
+    async fn make() -> Self {
+        let above = tempfile::tempdir().unwrap();
+        let digest = make_snapshot(&above.path().join("good"), &FIRST).await.digest;
+        let world = World { above, digest: format!("sha256:{digest}") };
+        for copy in ["uncommitted", "damaged", "newer", "featured", "altered"] {
+            copy_folder(&world.path("good"), &world.path(copy));
+        }
+        std::fs::remove_file(world.path("uncommitted").join(keys::COMMIT)).unwrap();
+        std::fs::remove_file(world.path("damaged/units/u00002.json")).unwrap();
+        std::fs::write(world.path("damaged").join("extra"), "x").unwrap();
+        let edit = |snapshot: &str, key: &str, from: &str, to: &str| {
+            let path = world.path(snapshot).join(key);
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from));
+            std::fs::write(path, text.replace(from, to)).unwrap();
+        };
+        edit("newer", keys::COMMIT, "\"version\": 1", "\"version\": 2");
+        edit("featured", keys::COMMIT, "\"features\": []", "\"features\": [\"folding\"]");
+        edit("altered", keys::MANIFEST, "v2.3.5", "v2.3.6");
+        std::fs::write(world.above.path().join("file"), "x").unwrap();
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.above.path().join(name)
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("file://{}", self.path(name).display())
+    }
+
+    /// Text without what differs from run to run.
+    fn settled(&self, text: &str) -> String {
+        text.replace(&self.above.path().display().to_string(), "[DIR]")
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for (key, bytes) in common::read_folder(from) {
+        let path = to.join(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+// ---- help ----
+
+#[test]
+fn every_command_explains_itself() {
+    let help = run(["--help"]);
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    insta::assert_snapshot!("help", help.stdout);
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let help = run([name, "--help"]);
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{name}");
+        insta::assert_snapshot!(format!("help-{name}"), help.stdout);
+        assert_eq!(run(["help", name]).stdout, help.stdout, "{name}");
+        assert!(help.stdout.lines().all(|line| line.chars().count() <= 112), "{name}: lines that wrap");
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    let version = run(["--version"]);
+    assert_eq!(
+        (version.code, version.stdout.as_str()),
+        (0, concat!("milvus-handoff ", env!("CARGO_PKG_VERSION"), "\n"))
+    );
+}
+
+// ---- what goes wrong ----
+
+/// Command lines that fail, with their exit codes. `[...]` stands for a place in the world.
+#[rustfmt::skip]
+const FAILURES: &[(i32, &[&str])] = &[
+    (2, &[]),
+    (2, &["frobnicate"]),
+    (2, &["verify"]),
+    (2, &["verify", "[good]", "--frobnicate"]),
+    (2, &["verify", "[good]", "--level", "half"]),
+    (2, &["verify", "[good]", "--jobs", "0"]),
+    (2, &["verify", "[good]", "-q", "-v"]),
+    (2, &["verify", "[good]", "--expect", "sha256:abc"]),
+    (2, &["verify", "/not/a/url"]),
+    (2, &["verify", "ftp://bucket/x"]),
+    (2, &["verify", "s3://bucket"]),
+    (2, &["verify", "file://relative/x"]),
+    (2, &["verify", "file:///a/../b"]),
+    (2, &["verify", "[file]"]),
+    (4, &["verify", "[missing]"]),
+    (4, &["verify", "[missing/deeper]"]),
+    (4, &["verify", "[uncommitted]"]),
+    (4, &["inspect", "[uncommitted]"]),
+    (4, &["import", "[uncommitted]", "--target", "[nobody]"]),
+    (6, &["verify", "[altered]"]),
+    (6, &["inspect", "[altered]"]),
+    (6, &["import", "[altered]", "--target", "[nobody]"]),
+    (6, &["verify", "[good]", "--expect", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]),
+    (6, &["import", "[good]", "--target", "[nobody]", "--expect", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]),
+    (7, &["verify", "[newer]"]),
+    (7, &["inspect", "[featured]"]),
+    (7, &["import", "[newer]", "--target", "[nobody]"]),
+    (2, &["export", "[new]", "--source", "localhost:19530"]),
+    (2, &["export", "[new]", "--source", "http://root:secret@localhost:19530"]),
+    (2, &["export", "[new]", "--source", "[nobody]", "--source-token-file", "/does/not/exist"]),
+    (2, &["export", "[new]", "--source", "[nobody]", "--part-size", "1KiB"]),
+    (2, &["export", "[new]", "--source", "[nobody]", "--source-cert", "/x.pem"]),
+    (2, &["export", "[new]", "--source", "[nobody]", "-c", "a["]),
+    (75, &["export", "[new]", "--source", "[nobody]"]),
+    (75, &["export", "[new]", "--source", "[nobody]", "--plan"]),
+    (2, &["import", "[good]", "--target", "[nobody]", "--rename", "docs"]),
+    (4, &["import", "[good]", "--target", "[nobody]", "-c", "dosc"]),
+    (5, &["import", "[good]", "--target", "[nobody]", "--rename", "docs=x", "--rename", "library.pages=default.x"]),
+    (75, &["import", "[good]", "--target", "[nobody]"]),
+    (75, &["import", "[good]", "--target", "[nobody]", "--plan"]),
+];
+
+fn in_world(world: &World, nobody: &str, args: &[&str]) -> Vec<String> {
+    let place = |arg: &&str| match arg.strip_prefix('[').and_then(|arg| arg.strip_suffix(']')) {
+        Some("nobody") => nobody.to_string(),
+        Some(name) => world.url(name),
+        None => arg.to_string(),
+    };
+    args.iter().map(place).collect()
+}
+
+#[tokio::test]
+async fn failures_say_what_why_and_what_next() {
+    let world = World::make().await;
+    let before = common::read_folder(world.above.path());
+    let nobody = nobody();
+    let mut text = String::new();
+    for (code, args) in FAILURES {
+        let result = run(in_world(&world, &nobody, args));
+        let _ = writeln!(text, "$ milvus-handoff {}\n{}", args.join(" "), world.settled(&result.stderr));
+        assert_eq!((result.code, result.stdout.as_str()), (*code, ""), "{args:?}: {}", result.stderr);
+        assert!(!result.stderr.contains('\u{1b}'), "colours in a pipe: {args:?}");
+        assert!(!result.stderr.contains("secret"), "a secret is repeated: {args:?}");
+        let next = ["hint: ", "--help"].iter().any(|next| result.stderr.contains(next));
+        assert!(next, "what to do next? {args:?}: {}", result.stderr);
+    }
+    assert_eq!(common::read_folder(world.above.path()), before, "a failure leaves things as they were");
+    insta::with_settings!({filters => vec![
+        (r"[0-9a-f]{64}", "[DIGEST]"),
+        (r"\d+ bytes", "[SIZE]"),
+    ]}, {
+        insta::assert_snapshot!(text.replace(&nobody, "[NOBODY]"));
+    });
+}
+
+#[tokio::test]
+async fn failures_are_one_document_with_json() {
+    let world = World::make().await;
+    let nobody = nobody();
+    // Without anything there is help on stderr, and with `--json` there is something.
+    for (code, args) in FAILURES.iter().filter(|(_, args)| !args.is_empty()) {
+        let args = in_world(&world, &nobody, args);
+        let plain = run(&args);
+        for place in [0, args.len()] {
+            let mut args = args.clone();
+            args.insert(place, "--json".into());
+            let result = run(&args);
+            assert_eq!(result.code, *code, "{args:?}");
+            assert_eq!(
+                without_usage(&result.stderr),
+                without_usage(&plain.stderr),
+                "{args:?}: people read the same"
+            );
+            let document = the_document(&result.stdout);
+            assert_eq!(document["version"], 1);
+            assert_eq!(document["status"], "failed");
+            let named =
+                args.iter().find(|arg| ["export", "import", "verify", "inspect"].contains(&arg.as_str()));
+            assert_eq!(document["command"], named.map_or("", String::as_str), "{args:?}");
+            let error = &document["error"];
+            assert_eq!(error["exit_code"], *code, "{args:?}");
+            for field in ["kind", "message"] {
+                assert!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{args:?}: {error}");
+            }
+            assert!(error["causes"].is_array() && error.get("hint").is_some(), "{error}");
+        }
+    }
+}
+
+/// The usage line that follows some refusals repeats the flags that were given.
+fn without_usage(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with("Usage: ")).collect()
+}
+
+/// The one JSON document that stdout must be: on one line, with nothing before or behind it.
+fn the_document(stdout: &str) -> Value {
+    let line = stdout.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {stdout:?}"));
+    assert!(!line.contains('\n'), "more than one line: {stdout}");
+    let document: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {stdout}"));
+    assert!(document.is_object());
+    document
+}
+
+#[cfg(unix)]
+#[test]
+fn an_argument_that_is_no_text_is_a_usage_error() {
+    use std::os::unix::ffi::OsStrExt;
+    let broken = OsStr::from_bytes(b"file:///\xff");
+    for args in [
+        [OsStr::new("verify"), broken, OsStr::new("--json")],
+        [OsStr::new("--json"), OsStr::new("verify"), broken],
+    ] {
+        let result = run(args);
+        assert_eq!(result.code, 2, "{}", result.stderr);
+        assert_eq!(the_document(&result.stdout)["command"], "verify");
+    }
+}
+
+// ---- what goes well ----
+
+#[tokio::test]
+async fn a_snapshot_is_verified_and_shown() {
+    let world = World::make().await;
+    let mut text = String::new();
+    for args in [
+        &["verify", "[good]"][..],
+        &["verify", "[good]", "--level", "head"],
+        &["verify", "[good]", "--level", "list", "--expect", &world.digest],
+        &["-q", "verify", "[good]", "--level", "head"],
+        &["verify", "[damaged]"],
+        &["inspect", "[good]"],
+        &["inspect", "[good]", "--rows", "2"],
+    ] {
+        let result = run(in_world(&world, "", args));
+        let damaged = args.contains(&"[damaged]");
+        assert_eq!(result.code, if damaged { 6 } else { 0 }, "{args:?}: {}", result.stderr);
+        let _ = writeln!(text, "$ milvus-handoff {}", args.join(" "));
+        text += &world.settled(&result.stdout);
+        text += &result.stderr.lines().map(|line| format!("(stderr) {line}\n")).collect::<String>();
+        text.push('\n');
+    }
+    // Parts differ with the version of the libraries that write them.
+    insta::with_settings!({filters => vec![
+        (r"[0-9a-f]{64}", "[DIGEST]"),
+        (r"-[0-9a-f]{8}\.parquet", "-[PREFIX].parquet"),
+        (r"\d+\.\d+ KiB", "[SIZE]"),
+    ]}, {
+        insta::assert_snapshot!(text);
+    });
+}
+
+#[tokio::test]
+async fn results_are_one_document_with_json() {
+    let world = World::make().await;
+    for (args, status, code) in [
+        (&["verify", "[good]"][..], "successful", 0),
+        (&["verify", "[good]", "--level", "head"], "successful", 0),
+        (&["verify", "[damaged]"], "failed", 6),
+        (&["inspect", "[good]", "--rows", "3"], "successful", 0),
+    ] {
+        let args = in_world(&world, "", args);
+        let plain = run(&args);
+        let result = run(args.iter().map(String::as_str).chain(["--json"]));
+        assert_eq!(result.code, code);
+        // What people read goes to stderr then, after the warnings.
+        assert_eq!(result.stderr, format!("{}{}", plain.stderr, plain.stdout));
+        let document = the_document(&result.stdout);
+        assert_eq!((&document["version"], &document["status"]), (&Value::from(1), &Value::from(status)));
+        assert_eq!(document["command"], args[0].as_str());
+        assert_eq!(document["snapshot"]["commit_sha256"], world.digest.as_str());
+        assert!(document["warnings"].is_array());
+        let quiet = run(args.iter().map(String::as_str).chain(["--json", "--quiet"]));
+        assert_eq!((quiet.code, quiet.stderr.as_str()), (code, ""));
+        the_document(&quiet.stdout);
+    }
+    let document = the_document(&run(["inspect", &world.url("good"), "--json", "--rows", "3"]).stdout);
+    assert_eq!(document["collections"][0]["first_rows"].as_array().unwrap().len(), 3);
+    assert_eq!(document["collections"][0]["first_rows"][0]["id"], 1);
+    let document = the_document(&run(["verify", &world.url("damaged"), "--json"]).stdout);
+    let named: Vec<_> =
+        document["problems"].as_array().unwrap().iter().map(|problem| problem["key"].clone()).collect();
+    assert_eq!(named, ["extra", "units/u00002.json"]);
+}
+
+#[tokio::test]
+async fn nobody_to_print_to_is_not_a_success() {
+    let world = World::make().await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status =
+        command().args(["inspect", &world.url("good")]).stdout(writer).stderr(Stdio::null()).status();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
+// ---- terminals ----
+
+/// What a terminal gets to see on stderr.
+#[cfg(unix)]
+fn on_a_terminal(command: &mut Command) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::io::Read;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let mut terminal = std::fs::File::from(openpt(flags).unwrap());
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let open = || std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    // A terminal that nobody has open forgets what was written to it.
+    let held = open();
+    let status = command.env("TERM", "xterm").stderr(open()).stdout(Stdio::null()).status().unwrap();
+    assert!(status.code().is_some());
+    let mut shown = [0; 4096];
+    let count = terminal.read(&mut shown).unwrap();
+    drop(held);
+    String::from_utf8(shown[..count].to_vec()).unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let ours = ["verify", "not-a-url"];
+    let from_clap = ["verify", "--frobnicate"];
+    for args in [ours, from_clap] {
+        assert!(on_a_terminal(command().args(args)).contains("\u{1b}["), "{args:?}");
+        assert!(
+            on_a_terminal(command().args(args).env("NO_COLOR", "")).contains("\u{1b}["),
+            "empty is not set"
+        );
+        let plain = on_a_terminal(command().args(args).env("NO_COLOR", "1"));
+        assert!(plain.starts_with("error: ") && !plain.contains('\u{1b}'), "{args:?}: {plain}");
+    }
+}
+
+/// Everything that a terminal would obey, and text that would pass for another line of ours.
+fn check_harmless(text: &str, what: &str) {
+    for c in text.chars() {
+        let harmless = c == '\n'
+            || !(c.is_control()
+                || ('\u{202a}'..='\u{202e}').contains(&c)
+                || ('\u{2066}'..='\u{2069}').contains(&c)
+                || c == '\u{2028}');
+        assert!(harmless, "{what}: {c:?} in {text}");
+    }
+    assert!(!text.lines().any(|line| line.starts_with("Successful: forged")), "{what}: {text}");
+}
+
+#[tokio::test]
+async fn hostile_texts_do_nothing_to_a_terminal() {
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("snap");
+    make_snapshot(&root, &HOSTILE).await;
+    let url = format!("file://{}", root.display());
+    let runs: [&[&str]; 6] = [
+        &["verify", &url],
+        &["inspect", &url, "--rows", "9"],
+        &["verify", &url, "--json"],
+        &["inspect", &url, "--rows", "9", "--json"],
+        &["import", &url, "--target", &nobody(), "-c", "x\u{1b}[2J\u{202e}"],
+        &["import", &url, "--target", &nobody(), "--rename", "a\u{9b}=b\n"],
+    ];
+    for args in runs {
+        let result = run(args);
+        check_harmless(&result.stdout, &format!("stdout of {args:?}"));
+        check_harmless(&result.stderr, &format!("stderr of {args:?}"));
+        if args.contains(&"--json") {
+            // Nothing is lost: the document says what the snapshot says.
+            let text = the_document(&result.stdout).to_string();
+            let noisy = serde_json::to_string(HOSTILE.noise).unwrap();
+            assert!(args[0] == "verify" || text.contains(noisy.trim_matches('"')), "{text}");
+        }
+    }
+    // The same in every place of the documents: errors name what they refuse.
+    let manifest = String::from_utf8(std::fs::read(root.join(keys::MANIFEST)).unwrap()).unwrap();
+    let commit = std::fs::read_to_string(root.join(keys::COMMIT)).unwrap();
+    for (key, text) in [
+        (
+            keys::COMMIT,
+            commit.replace("\"features\": []", "\"features\": [\"a\\u001b[2J\\u202e\\nSuccessful: forged\"]"),
+        ),
+        (keys::MANIFEST, manifest),
+    ] {
+        std::fs::write(root.join(key), text.replace("\"partitions\"", "\"pieces\"")).unwrap();
+        let result = run(["verify", &url]);
+        assert_ne!(result.code, 0);
+        check_harmless(&result.stderr, key);
+    }
+    std::fs::write(root.join("a\u{202e}txt.exe"), "x").unwrap();
+    let result = run(["verify", &url]);
+    check_harmless(&format!("{}{}", result.stdout, result.stderr), "an extra object");
+}
