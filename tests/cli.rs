@@ -168,6 +168,9 @@ const FAILURES: &[(i32, &[&str])] = &[
     (4, &["import", "[good]", "--target", "[nobody]", "-c", "dosc"]),
     (5, &["import", "[good]", "--target", "[nobody]", "--rename", "docs=x", "--rename", "library.pages=default.x"]),
     (75, &["import", "[good]", "--target", "[nobody]"]),
+    (4, &["compare", "[missing]", "--target", "[nobody]"]),
+    (6, &["compare", "[altered]", "--target", "[nobody]"]),
+    (75, &["compare", "[good]", "--target", "[nobody]"]),
     (75, &["import", "[good]", "--target", "[nobody]", "--plan"]),
 ];
 
@@ -225,8 +228,7 @@ async fn failures_are_one_document_with_json() {
             let document = the_document(&result.stdout);
             assert_eq!(document["version"], 1);
             assert_eq!(document["status"], "failed");
-            let named =
-                args.iter().find(|arg| ["export", "import", "verify", "inspect"].contains(&arg.as_str()));
+            let named = args.iter().find(|arg| Cli::command().find_subcommand(arg).is_some());
             assert_eq!(document["command"], named.map_or("", String::as_str), "{args:?}");
             let error = &document["error"];
             assert_eq!(error["exit_code"], *code, "{args:?}");

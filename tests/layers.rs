@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["select", "capacity", "columns", "snapshot"],
     &["part", "milvus", "store"],
     &["fetch", "opened", "loaded", "pages"],
-    &["verify", "inspect", "export", "compare"],
+    &["verify", "inspect", "compare", "export"],
     // Checks parts as `verify` does before it touches the target.
     &["import"],
     &["cli", "output"],
@@ -32,13 +32,8 @@ const PURE: &[&str] = &["error", "digest", "schema", "select", "capacity", "colu
 /// Parts of the standard library that reach out of the process.
 const OUTSIDE: &[&str] = &["env", "fs", "net", "process", "thread"];
 
-/// Who may name a foreign crate; crates that are not here may be named by all.
+/// Crates that are for some modules only.
 const CRATES: &[(&str, &[&str])] = &[
-    (
-        "tokio",
-        &["blocking", "progress", "stop", "store", "milvus", "loaded", "export", "import", "compare", "main"],
-    ),
-    ("futures", &["store", "milvus", "fetch", "verify", "export", "import", "compare"]),
     ("tonic", &["milvus"]),
     ("prost", &["milvus", "columns"]),
     // The generated messages; `pages` carries those of a page from `milvus` to `columns`.
@@ -46,9 +41,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("aws_*", &["store"]),
     ("hyper*", &["store"]),
     ("parquet", &["part"]),
-    ("clap", &["cli", "main", "import", "verify", "compare"]),
     ("indicatif", &["progress", "output"]),
 ];
+
+/// Crates that are for every module that is not pure.
+const IMPURE: &[&str] = &["async_trait", "clap", "futures", "tempfile", "tokio", "tokio_stream", "tracing"];
 
 // ---- reading source text ----
 
@@ -309,6 +306,9 @@ fn may_not_use(me: &str, name: &str, path: &[String]) -> Option<String> {
         let outside = path.get(1).is_some_and(|part| OUTSIDE.contains(&part.as_str()));
         return (outside && PURE.contains(&me)).then(|| format!("`{me}` is pure"));
     }
+    if IMPURE.contains(&name) {
+        return PURE.contains(&me).then(|| format!("`{me}` is pure"));
+    }
     let (_, allowed) = CRATES.iter().find(|(pattern, _)| is_crate(pattern, name))?;
     (!allowed.contains(&me)).then(|| format!("that crate is only for {}", allowed.join(", ")))
 }
@@ -401,7 +401,7 @@ fn what_is_allowed_is_not_complained_about() {
         ),
         ("export", "fn f<'a>(x: &'a str) -> &'a str { x }"),
         ("export::unit", "mod tests { use super::*; }"),
-        ("export::unit", "use super::begin::Begun as B;"),
+        ("export::unit", "use super::pages::Reader as R;"),
         ("export::unit", "pub(crate) use self::inner::x; pub(in crate::export) fn f() {}"),
         ("verify", "mod tests { use super::*; use crate::digest; }"),
         ("columns", "use milvus::proto::schema::FieldData;"),
@@ -418,8 +418,9 @@ fn every_module_has_exactly_one_layer() {
     modules.insert("newcomer".into());
     modules.remove("inspect");
     let wrong = misplaced(&modules);
-    assert!(wrong[0].starts_with("`newcomer` has no layer"), "{wrong:?}");
-    assert!(wrong[1].starts_with("`inspect` has a layer"), "{wrong:?}");
+    for complaint in ["`newcomer` has no layer", "`inspect` has a layer"] {
+        assert!(wrong.iter().any(|line| line.starts_with(complaint)), "{wrong:?}");
+    }
     let mut all: Vec<_> = LAYERS.iter().flat_map(|layer| layer.iter()).collect();
     let count = all.len();
     all.sort();
