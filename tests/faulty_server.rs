@@ -120,6 +120,7 @@ impl Fake {
         state.rows.iter().filter_map(visible).collect()
     }
 
+    #[allow(clippy::result_large_err)] // as the generated trait has it
     fn write(
         &self,
         request: api::InsertRequest,
