@@ -96,11 +96,12 @@ const COMPARE_ABOUT: &str = "\
 Compare a snapshot with what a server has: the last step of a migration.
 
 Schemas and counts are always compared; `sample` adds the newest rows and rows drawn from every part, `full` \
-every row. Nothing is changed on either side. Pause writes meanwhile: rows that are written while they are \
-compared show as differences.
+every row. Nothing is changed on either side but load states, and those only with `--load`. Pause writes \
+meanwhile: rows that are written while they are compared show as differences.
 
 Floats are compared by their bits, text by its bytes, JSON by value (1 is not 1.0; order and spelling do not \
-count), sparse vectors by their pairs. Not compared: descriptions, indexes, aliases, properties.";
+count), geometry by its coordinates, timestamps by the moment, sparse vectors by their pairs. Not compared: \
+descriptions, indexes, aliases, properties, and what functions compute.";
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:
@@ -108,8 +109,11 @@ Examples:
   milvus-handoff compare s3://handoff/acme/2026-11 --target http://milvus:19530 --level full --load
   milvus-handoff compare file:///backups/docs --target http://localhost:19530 -c docs --rename docs=docs_v2 --json
 
-Exit codes: 0 equal; 4 a collection is not on the server; 5 a collection is not loaded; 6 something differs, or
-the snapshot is not what was committed.";
+Exit codes:
+  0  no difference
+  4  a collection is not on the server
+  5  a collection is not loaded
+  6  something differs, or the snapshot is not what was committed";
 
 /// `export`.
 #[derive(Debug, Args)]

@@ -13,11 +13,12 @@ import signal
 
 import numpy as np
 import pytest
-from pymilvus import DataType as T
+from pymilvus import CollectionSchema, DataType as T, FieldSchema, Function, FunctionType
 
 import data
 from buckets import FolderBucket
 from conftest import Servers
+from moves import tokens
 from oracle import Cluster
 from test_harness import spoil
 from tool import EXISTS, INTEGRITY, NOT_FOUND, USAGE, Result, Tool, wait_for
@@ -26,21 +27,15 @@ ENGINES = ["milvus235", "lite251", "lite322"]
 LEVELS = ["count", "sample", "full"]
 
 
-def tokens(cluster: Cluster) -> dict[str, str]:
-    if not cluster.token:
-        return {}
-    return {"MILVUS_HANDOFF_SOURCE_TOKEN": cluster.token, "MILVUS_HANDOFF_TARGET_TOKEN": cluster.token}
-
-
 def export(tool: Tool, bucket: FolderBucket, cluster: Cluster, *names: str, args: tuple[str, ...] = ()) -> str:
     patterns = [arg for name in names for arg in ("-c", name)]
-    tool.run("export", bucket.url("snap"), "--source", cluster.uri, *patterns, *args, env=tokens(cluster))
+    tool.run("export", bucket.url("snap"), "--source", cluster.uri, *patterns, *args, env=tokens(cluster, cluster))
     return bucket.url("snap")
 
 
 def compare(tool: Tool, url: str, cluster: Cluster, *args: str, code: int = 0) -> Result:
     """Runs it and checks what every result promises; differences are a result and not an error, as for `verify`."""
-    result = tool.run("compare", url, "--target", cluster.uri, *args, env=tokens(cluster), code=code)
+    result = tool.run("compare", url, "--target", cluster.uri, *args, env=tokens(cluster, cluster), code=code)
     if code not in (0, INTEGRITY) or "error" in result.doc:
         return result
     doc = result.doc
@@ -125,6 +120,60 @@ def test_partitions_of_the_same_key_are_kept_apart(tool: Tool, clusters: Servers
     compare(tool, url, cluster, "--level", "sample")
 
 
+def test_nulls_shapes_moments_and_functions(tool: Tool, clusters: Servers, folder_bucket: FolderBucket, unique: str) -> None:
+    """What a function computes is left out; null is not the empty value."""
+    source, target = clusters("lite322"), clusters("lite322b")
+    fields = [
+        FieldSchema("id", T.INT64, is_primary=True),
+        FieldSchema("text", T.VARCHAR, max_length=100, enable_analyzer=True),
+        FieldSchema("word", T.VARCHAR, max_length=20, nullable=True),
+        FieldSchema("number", T.INT64, nullable=True),
+        FieldSchema("place", T.GEOMETRY, nullable=True),
+        FieldSchema("at", T.TIMESTAMPTZ, nullable=True),
+        FieldSchema("v", T.FLOAT_VECTOR, dim=4),
+        FieldSchema("words", T.SPARSE_FLOAT_VECTOR, is_function_output=True),
+    ]
+    function = Function("bm25", FunctionType.BM25, input_field_names=["text"], output_field_names=["words"])
+    schema = CollectionSchema(fields, functions=[function])
+    rows = [
+        {
+            "id": n, "text": f"word{n} and more", "word": None if n % 3 == 0 else "", "number": None if n % 2 else 0,
+            "place": None if n % 4 == 0 else f"POINT ({n} 2)", "at": None if n % 5 == 0 else f"2026-01-0{n % 9 + 1}T00:00:00Z",
+            "v": [float(n)] * 4,
+        }
+        for n in range(40)
+    ]  # fmt: skip
+    indexes = {"v": ("L2", "AUTOINDEX"), "words": ("BM25", "SPARSE_INVERTED_INDEX")}
+    spec = data.Spec(f"{unique}__nulls", schema, {"_default": rows}, indexes)
+    source.fill(spec)
+    url = export(tool, folder_bucket, source, spec.name)
+    assert compare(tool, url, source, "--level", "full").doc["collections"][0]["rows_compared"] == 40
+    tool.run("import", url, "--target", target.uri, "--load")
+    assert compare(tool, url, target, "--level", "full").doc["collections"][0]["rows_compared"] == 40
+    changes = {1: ("word", None), 3: ("word", ""), 4: ("number", None), 5: ("number", 0), 6: ("place", "POINT (6 3)"),
+               8: ("place", "POINT (0 0)"), 7: ("at", "2026-01-08T00:00:01Z"), 9: ("at", None)}  # fmt: skip
+    target.client().delete(spec.name, filter=f"id in {list(changes)}")
+    target.insert(spec, [{**rows[key], field: value} for key, (field, value) in changes.items()])
+    result = compare(tool, url, target, "--level", "full", code=INTEGRITY)
+    assert found(result) == {("changed-field", key, field) for key, (field, _) in changes.items()}, result
+
+
+@pytest.mark.parametrize("engine", ["milvus235", "lite322"])
+def test_rows_that_a_partition_key_places(tool: Tool, clusters: Servers, folder_bucket: FolderBucket, unique: str, engine: str) -> None:
+    """Their partitions are the server's business: they are neither counted nor named."""
+    cluster = clusters(engine)
+    spec = plain(unique, 50)
+    spec.schema.fields[1].is_partition_key = True
+    spec.schema = CollectionSchema(spec.schema.fields)
+    cluster.fill(spec)
+    url = export(tool, folder_bucket, cluster, spec.name)
+    for level in LEVELS:
+        assert compare(tool, url, cluster, "--level", level).doc["collections"][0]["partitions"] == []
+    cluster.client().delete(spec.name, filter="id in [3]")
+    result = compare(tool, url, cluster, "--level", "full", code=INTEGRITY)
+    assert found(result) == {("count", None, None), ("missing-row", 3, None)}
+
+
 def test_nothing_equals_nothing(tool: Tool, clusters: Servers, folder_bucket: FolderBucket, unique: str) -> None:
     cluster = clusters("lite322")
     spec = plain(unique, 0)
@@ -141,6 +190,7 @@ def test_nothing_equals_nothing(tool: Tool, clusters: Servers, folder_bucket: Fo
 # --- different ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_changed_value_is_named(tool: Tool, clusters: Servers, folder_bucket: FolderBucket, unique: str, engine: str) -> None:
     """A copy with the smallest change in every column, each in a row of its own: all are named, and nothing else."""
@@ -313,6 +363,7 @@ def test_long_lists_are_cut_and_counts_stay_exact(tool: Tool, clusters: Servers,
 # --- load states --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["milvus235", "lite322"])
 def test_an_unloaded_collection_is_refused_or_loaded_for_a_while(tool: Tool, clusters: Servers, folder_bucket: FolderBucket, unique: str, engine: str) -> None:
     cluster = clusters(engine)
