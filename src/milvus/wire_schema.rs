@@ -135,6 +135,7 @@ fn is_hidden(field: &FieldSchema) -> bool {
 fn read_field(wire: &FieldSchema) -> std::result::Result<Field, String> {
     let params: BTreeMap<String, String> =
         wire.type_params.iter().map(|kv| (kv.key.clone(), kv.value.clone())).collect();
+    let default = wire.default_value.as_ref().and_then(|value| value.data.as_ref());
     Ok(Field {
         name: wire.name.clone(),
         kind: read_type(wire, &params)?,
@@ -144,7 +145,7 @@ fn read_field(wire: &FieldSchema) -> std::result::Result<Field, String> {
         partition_key: wire.is_partition_key,
         clustering_key: wire.is_clustering_key,
         nullable: wire.nullable,
-        default: wire.default_value.as_ref().and_then(|value| value.data.as_ref()).map(read_default),
+        default: default.map(read_default).transpose()?,
         params,
     })
 }
@@ -177,8 +178,17 @@ fn pairs(params: &[KeyValuePair]) -> BTreeMap<String, String> {
     params.iter().map(|kv| (kv.key.clone(), kv.value.clone())).collect()
 }
 
-fn read_default(value: &ValueData) -> DefaultValue {
-    match value {
+fn read_default(value: &ValueData) -> std::result::Result<DefaultValue, String> {
+    // A manifest's JSON cannot say them, and would not read back.
+    let finite = match value {
+        ValueData::FloatData(value) => value.is_finite(),
+        ValueData::DoubleData(value) => value.is_finite(),
+        _ => true,
+    };
+    if !finite {
+        return Err("its default value is not a finite number".into());
+    }
+    Ok(match value {
         ValueData::BoolData(value) => DefaultValue::Bool(*value),
         ValueData::IntData(value) | ValueData::DateData(value) => DefaultValue::Int(i64::from(*value)),
         ValueData::LongData(value) | ValueData::TimestamptzData(value) | ValueData::TimeData(value) => {
@@ -188,7 +198,7 @@ fn read_default(value: &ValueData) -> DefaultValue {
         ValueData::DoubleData(value) => DefaultValue::Double(value.to_bits()),
         ValueData::StringData(value) => DefaultValue::Text(value.clone()),
         ValueData::BytesData(value) => DefaultValue::Bytes(value.clone()),
-    }
+    })
 }
 
 fn read_function(wire: &FunctionSchema) -> std::result::Result<Function, String> {
@@ -346,4 +356,138 @@ pub(super) fn create_request(
 /// A field without what the server assigns by itself.
 fn create_field(source: &FieldSchema) -> FieldSchema {
     FieldSchema { field_id: 0, state: 0, index_params: Vec::new(), ..source.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use milvus::proto::schema::ValueField;
+
+    fn pair(key: &str, value: &str) -> KeyValuePair {
+        KeyValuePair { key: key.into(), value: value.into() }
+    }
+
+    fn id() -> FieldSchema {
+        FieldSchema {
+            field_id: 100,
+            name: "id".into(),
+            data_type: DataType::Int64 as i32,
+            is_primary_key: true,
+            ..Default::default()
+        }
+    }
+
+    fn described(fields: Vec<FieldSchema>) -> api::DescribeCollectionResponse {
+        let schema = CollectionSchema { name: "source".into(), fields, ..Default::default() };
+        api::DescribeCollectionResponse { schema: Some(schema), ..Default::default() }
+    }
+
+    /// A field of the given type with every parameter that any type needs.
+    fn field(number: i32) -> FieldSchema {
+        FieldSchema {
+            field_id: 101,
+            name: "x".into(),
+            data_type: number,
+            element_type: DataType::Int8 as i32,
+            type_params: vec![pair("dim", "8"), pair("max_length", "9"), pair("max_capacity", "4")],
+            ..Default::default()
+        }
+    }
+
+    /// A type that is not known is refused by name, never skipped: all its values would be lost.
+    #[test]
+    fn every_type_is_read_or_refused_by_name() {
+        let mut known = 0;
+        for number in (-1..=300).chain([i32::MAX, i32::MIN]) {
+            match read(&described(vec![id(), field(number)])) {
+                Ok(schema) => {
+                    assert_eq!(schema.fields.len(), 2);
+                    known += 1;
+                }
+                Err(refusals) => {
+                    assert_eq!((refusals.len(), refusals[0].subject.as_str()), (1, "field \"x\""));
+                    let name = DataType::try_from(number).map(|known| known.as_str_name().to_string());
+                    let name = name.unwrap_or(number.to_string());
+                    // Of arrays of vectors it is the element that is wrong here.
+                    let element = DataType::Int8 as i32;
+                    let reason = &refusals[0].reason;
+                    assert!(
+                        reason.contains(&name) || reason.contains(&format!("number {element}")),
+                        "{reason}"
+                    );
+                }
+            }
+        }
+        assert_eq!(known, 24, "a type was added or lost: add it to this test and to docs/types.md");
+        let gone = read(&described(vec![id(), field(9_999), field(8_888)])).unwrap_err();
+        assert_eq!(gone.len(), 2, "all of them at once");
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_about_a_type_is_refused() {
+        for (number, params, reason) in [
+            (DataType::FloatVector, vec![], "the server does not say its dim"),
+            (DataType::VarChar, vec![pair("max_length", "many")], "its max_length \"many\" is not a number"),
+            (DataType::Array, vec![pair("max_capacity", "-1")], "its max_capacity \"-1\" is not a number"),
+        ] {
+            let field = FieldSchema { type_params: params, ..field(number as i32) };
+            let refusals = read(&described(vec![id(), field])).unwrap_err();
+            assert_eq!(refusals[0].to_string(), format!("field \"x\": {reason}"));
+        }
+        for value in [
+            ValueData::FloatData(f32::NAN),
+            ValueData::FloatData(f32::INFINITY),
+            ValueData::DoubleData(f64::NEG_INFINITY),
+        ] {
+            let default_value = Some(ValueField { data: Some(value) });
+            let field = FieldSchema { default_value, ..field(DataType::Double as i32) };
+            let refusals = read(&described(vec![id(), field])).unwrap_err();
+            assert_eq!(refusals[0].to_string(), "field \"x\": its default value is not a finite number");
+        }
+    }
+
+    /// The schema that a target is asked for is the one that the source described.
+    #[test]
+    fn the_schema_reaches_the_target_unchanged() {
+        let mut partition_key = field(DataType::VarChar as i32);
+        partition_key.is_partition_key = true;
+        partition_key.description = "who".into();
+        partition_key.type_params.push(pair("mmap.enabled", "true"));
+        let mut nullable = FieldSchema { name: "y".into(), nullable: true, ..field(DataType::Int16 as i32) };
+        nullable.default_value = Some(ValueField { data: Some(ValueData::IntData(-5)) });
+        let mut hidden = FieldSchema { name: "$meta".into(), ..field(DataType::Json as i32) };
+        hidden.is_dynamic = true;
+        let mut source = described(vec![id(), partition_key, nullable, hidden]);
+        source.consistency_level = 3;
+        source.num_partitions = 64;
+        source.properties =
+            vec![pair("collection.ttl.seconds", "60"), pair("collection.replica.number", "3")];
+        let wire = source.schema.as_mut().unwrap();
+        wire.enable_dynamic_field = true;
+        wire.description = "all of it".into();
+        let schema = read(&source).unwrap();
+        let meta = CollectionMeta {
+            name: CollectionName::new("a", "source"),
+            described: source.encode_to_vec(),
+            schema: schema.clone(),
+            collection_id: 1,
+            shards: 2,
+            partitions: Vec::new(),
+            indexes: Vec::new(),
+            aliases: Vec::new(),
+            properties: BTreeMap::new(),
+            pin: None,
+        };
+        assert_eq!(read_described(&meta.described).unwrap(), schema);
+
+        let request = create_request(&CollectionName::new("b", "target"), &meta, KeyPolicy::AsField).unwrap();
+        let asked = CollectionSchema::decode(request.schema.as_slice()).unwrap();
+        assert_eq!((request.db_name.as_str(), asked.name.as_str()), ("b", "target"));
+        assert_eq!((request.shards_num, request.consistency_level, request.num_partitions), (2, 3, 64));
+        assert_eq!(request.properties, [pair("collection.ttl.seconds", "60")]);
+        assert!(asked.fields.iter().all(|field| field.field_id == 0), "ids are the server's to give");
+        assert_eq!(asked.fields.len(), 3, "the server makes $meta by itself");
+        let arrived = api::DescribeCollectionResponse { schema: Some(asked), ..Default::default() };
+        assert_eq!(read(&arrived).unwrap(), schema);
+    }
 }
