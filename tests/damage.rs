@@ -499,7 +499,9 @@ fn other_value(value: &Value) -> Value {
     match value {
         Value::Null => json!(0),
         Value::Bool(value) => json!(!value),
-        Value::Number(number) => number.as_i64().map_or(json!(0), |number| json!(number + 1)),
+        Value::Number(number) => {
+            number.as_i64().map_or(json!(0), |number| json!(number.checked_add(1).unwrap_or(0)))
+        }
         Value::String(text) => json!(format!("{text}x")),
         Value::Array(items) if items.is_empty() => json!([""]),
         Value::Array(items) => json!(items[1..]),
@@ -709,9 +711,9 @@ const ATTACKS: &[Attack] = &[
     ("the same rows under another name", |m| { let mut part = at(m, PART).clone(); part["key"] = json!(part["key"].as_str().unwrap().replace("-0000-", "-0007-")); let all = at(m, DOCS); all["parts"].as_array_mut().unwrap().push(part); all["rows"] = json!(10); all["server_count"] = json!(10); }, ErrorKind::Integrity, "overlaps the part before it"),
     ("nulls where none can be", |m| at(m, PART)["nulls"] = json!({"title": 1}), ErrorKind::Integrity, "has nulls where none can be"),
     ("nulls of no field", |m| at(m, PART)["nulls"] = json!({"nothing": 1}), ErrorKind::Integrity, "has nulls where none can be"),
-    ("more nulls than rows", |m| at(m, "/collections/1/parts/0")["nulls"] = json!({"weight": 4}), ErrorKind::Integrity, "has nulls where none can be"),
-    ("other nulls than there are", |m| at(m, "/collections/1/parts/0")["nulls"] = json!({"weight": 2}), ErrorKind::Integrity, "its nulls are not those in the manifest"),
-    ("no nulls", |m| { at(m, "/collections/1/parts/0").as_object_mut().unwrap().remove("nulls"); }, ErrorKind::Integrity, "its nulls are not those in the manifest"),
+    ("more nulls than rows", |m| at(m, "/collections/2/parts/0")["nulls"] = json!({"weight": 4}), ErrorKind::Integrity, "has nulls where none can be"),
+    ("other nulls than there are", |m| at(m, "/collections/2/parts/0")["nulls"] = json!({"weight": 2}), ErrorKind::Integrity, "its nulls are not those in the manifest"),
+    ("no nulls", |m| { at(m, "/collections/2/parts/0").as_object_mut().unwrap().remove("nulls"); }, ErrorKind::Integrity, "its nulls are not those in the manifest"),
     ("another last key", |m| at(m, "/collections/0/parts/1")["last_key"] = json!({"int": 6}), ErrorKind::Integrity, "its key range is not the one in the manifest"),
     ("a key of two kinds", |m| at(m, PART)["first_key"] = json!({"int": 1, "text": "1"}), ErrorKind::Integrity, "manifest.json is not what it should be"),
     ("a key of no kind", |m| at(m, PART)["last_key"] = json!({"float": 1.0}), ErrorKind::Integrity, "unknown variant"),
@@ -728,7 +730,7 @@ const ATTACKS: &[Attack] = &[
     ("a vector without dimensions", |m| { at(m, SCHEMA)["fields"][2].as_object_mut().unwrap().remove("dim"); }, ErrorKind::Integrity, "is not a possible type"),
     ("a vector of nothing", |m| at(m, SCHEMA)["fields"][2]["dim"] = json!(0), ErrorKind::Integrity, "is not a possible type"),
     ("a vector of everything", |m| at(m, SCHEMA)["fields"][2]["dim"] = json!(u32::MAX), ErrorKind::Integrity, "is not a possible type"),
-    ("a broken byte", |m| at(m, "/collections/1/collection/schema/fields/10")["dim"] = json!(12), ErrorKind::Integrity, "is not a possible type"),
+    ("a broken byte", |m| at(m, "/collections/2/collection/schema/fields/10")["dim"] = json!(12), ErrorKind::Integrity, "is not a possible type"),
     ("two fields of a name", |m| at(m, SCHEMA)["fields"][1]["name"] = json!("id"), ErrorKind::Integrity, "is taken twice"),
     ("a field that is named like the dynamic one", |m| at(m, SCHEMA)["fields"][1]["name"] = json!("$meta"), ErrorKind::Integrity, "is taken twice"),
     ("another name of a field", |m| at(m, SCHEMA)["fields"][1]["name"] = json!("titel"), ErrorKind::Integrity, "contradict each other"),
@@ -858,10 +860,10 @@ async fn hostile_receipts_are_refused() {
     refused(0, "overlaps the part before it", &|r| r["parts"][0]["last_key"] = json!({"int": 4}));
     refused(0, "has nulls where none can be", &|r| r["parts"][0]["nulls"] = json!({"id": 1}));
     refused(0, "is not one that a part of default.docs can have", &|r| r["parts"][0]["key"] = json!("../x"));
-    refused(3, "it has keys outside of its range", &|r| {
+    refused(4, "it has keys outside of its range", &|r| {
         r["parts"][0]["last_key"] = json!({"text": "page 3"})
     });
-    refused(4, "it has keys outside of its range", &|r| {
+    refused(5, "it has keys outside of its range", &|r| {
         r["parts"][0]["first_key"] = json!({"text": "page 2"})
     });
 }

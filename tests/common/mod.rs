@@ -11,10 +11,13 @@ use milvus::proto::common::KeyValuePair;
 use milvus::proto::milvus::DescribeCollectionResponse;
 use milvus::proto::schema::field_data::Field as WireField;
 use milvus::proto::schema::scalar_field::Data as Scalars;
+use milvus::proto::schema::value_field::Data as DefaultValue;
 use milvus::proto::schema::vector_field::Data as Vectors;
 use milvus::proto::schema::{
     ArrayArray, BoolArray, CollectionSchema, DataType, DoubleArray, FieldData, FieldSchema, FloatArray,
-    IntArray, JsonArray, LongArray, ScalarField, SparseFloatArray, StringArray, VectorField,
+    FunctionSchema, FunctionType, GeometryWktArray, IntArray, JsonArray, LongArray, ScalarField,
+    SparseFloatArray, StringArray, StructArrayField, StructArrayFieldSchema, ValueField, VectorArray,
+    VectorField,
 };
 use milvus_handoff::columns::{Keys, decode};
 use milvus_handoff::digest::{Hasher, Sha256};
@@ -81,9 +84,9 @@ pub struct Made {
     pub digest: Sha256,
 }
 
-/// Writes a committed snapshot into the folder `at`, which must not exist: two collections, one
-/// with an Int64 key and partitions of none, one and two parts, the other with a VarChar key, a
-/// partition key and two key ranges, together of every type.
+/// Writes a committed snapshot into the folder `at`, which must not exist: three collections, one
+/// with partitions of none, one and two parts, one of what servers since 2.5 have, and one with a
+/// VarChar key, a partition key and two key ranges.
 pub async fn make_snapshot(at: &Path, recipe: &Recipe) -> Made {
     make_in(open(at).await.as_ref(), recipe).await
 }
@@ -95,7 +98,7 @@ pub async fn open(at: &Path) -> Arc<dyn Store> {
 }
 
 async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
-    let (docs, pages) = (docs(recipe), pages(recipe));
+    let (docs, extras, pages) = (docs(recipe), extras(recipe), pages(recipe));
     let noisy = |text: &str| format!("{text}{}", recipe.noise);
     let archive = format!("archive{}", recipe.name_noise);
     let unit = |index: usize,
@@ -127,22 +130,24 @@ async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
             part_size: 256 << 20,
             allow_writes: false,
         },
-        collections: vec![docs.clone(), pages.clone()],
+        collections: vec![docs.clone(), extras.clone(), pages.clone()],
         units: vec![
             unit(0, 0, Some("_default"), None, None),
             unit(1, 0, Some(&archive), None, None),
             unit(2, 0, Some("empty"), None, None),
-            unit(3, 1, None, None, Some("page 2")),
-            unit(4, 1, None, Some("page 2"), None),
+            unit(3, 1, None, None, None),
+            unit(4, 2, None, None, Some("page 2")),
+            unit(5, 2, None, Some("page 2"), None),
         ],
     };
     let plan_bytes = plan.to_bytes().unwrap();
     put(store, keys::PLAN, &plan_bytes).await;
 
-    let rows: [Vec<Vec<FieldData>>; 5] = [
+    let rows: [Vec<Vec<FieldData>>; 6] = [
         vec![docs_rows(1..4, recipe), docs_rows(4..6, recipe)],
         vec![docs_rows(-2..0, recipe)],
         vec![],
+        vec![extras_rows(recipe)],
         vec![pages_rows(&["", "page 1", "page 2"], recipe)],
         vec![pages_rows(&["page \u{10000}"], recipe)],
     ];
@@ -178,8 +183,9 @@ async fn make_in(store: &dyn Store, recipe: &Recipe) -> Made {
         bookkeeping,
         collections: vec![
             result(0, docs, Consistency::Checked, 0),
+            result(1, extras, Consistency::Unchecked, 0),
             result(
-                1,
+                2,
                 CollectionMeta { pin: Some(462_000_000_000_000_000), ..pages },
                 Consistency::Pinned(462_000_000_000_000_000),
                 1,
@@ -344,6 +350,113 @@ fn docs_rows(ids: std::ops::Range<i64>, recipe: &Recipe) -> Vec<FieldData> {
         scalars(Scalars::StringData(StringArray { data: titles })),
         vectors(4, Vectors::FloatVector(FloatArray { data: floats })),
         scalars(Scalars::JsonData(JsonArray { data: meta })),
+    ];
+    fields(&columns, values)
+}
+
+/// What servers since 2.5 have: nulls, defaults, functions, structs and more types.
+fn extras(recipe: &Recipe) -> CollectionMeta {
+    let mut id = wire_field(100, "id", DataType::Int64, &[]);
+    id.is_primary_key = true;
+    let mut place = wire_field(101, "place", DataType::Geometry, &[]);
+    place.nullable = true;
+    let mut count = wire_field(102, "count", DataType::Int32, &[]);
+    count.is_clustering_key = true;
+    count.default_value = Some(ValueField { data: Some(DefaultValue::IntData(7)) });
+    let mut share = wire_field(103, "share", DataType::Double, &[]);
+    share.default_value = Some(ValueField { data: Some(DefaultValue::DoubleData(0.1 + 0.2)) });
+    let mut scores = wire_field(104, "scores", DataType::Array, &[("max_capacity", "4")]);
+    scores.element_type = DataType::Float as i32;
+    scores.element_nullable = true;
+    let mut found_by = wire_field(106, "found_by", DataType::SparseFloatVector, &[]);
+    found_by.is_function_output = true;
+    let mut words = wire_field(120, "words", DataType::Array, &[("max_capacity", "4"), ("max_length", "8")]);
+    words.element_type = DataType::VarChar as i32;
+    let mut vectors =
+        wire_field(121, "vectors", DataType::ArrayOfVector, &[("max_capacity", "4"), ("dim", "2")]);
+    vectors.element_type = DataType::FloatVector as i32;
+    let schema = CollectionSchema {
+        name: "extras".into(),
+        fields: vec![
+            id,
+            place,
+            count,
+            share,
+            scores,
+            wire_field(105, "at", DataType::Timestamptz, &[]),
+            found_by,
+            wire_field(107, "text", DataType::VarChar, &[("max_length", "99"), ("enable_analyzer", "true")]),
+            wire_field(108, "small", DataType::Int8Vector, &[("dim", "2")]),
+        ],
+        functions: vec![FunctionSchema {
+            name: "bm25".into(),
+            r#type: FunctionType::Bm25 as i32,
+            input_field_names: vec!["text".into()],
+            output_field_names: vec!["found_by".into()],
+            params: pairs(&[("bm25_k1", "1.2")]),
+            ..Default::default()
+        }],
+        struct_array_fields: vec![StructArrayFieldSchema {
+            field_id: 119,
+            name: "chunks".into(),
+            fields: vec![words, vectors],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let name = CollectionName::new("default", format!("extras{}", recipe.name_noise));
+    let indexes = [("small", "HNSW", "L2"), ("found_by", "SPARSE_INVERTED_INDEX", "BM25")];
+    meta(name, schema, 450_000_000_000_000_003, &["_default"], &indexes)
+}
+
+fn extras_rows(recipe: &Recipe) -> Vec<FieldData> {
+    let (columns, shift) = (extras(recipe).schema.columns(), recipe.shift);
+    let list = |data: Scalars, valid_data: Vec<bool>| ScalarField { data: Some(data), valid_data };
+    let words = |words: &[&str]| {
+        list(
+            Scalars::StringData(StringArray { data: words.iter().map(ToString::to_string).collect() }),
+            vec![],
+        )
+    };
+    let vector = |data: &[f32]| VectorField {
+        dim: 2,
+        data: Some(Vectors::FloatVector(FloatArray { data: data.to_vec() })),
+        valid_data: Vec::new(),
+    };
+    let sub = |name: &str, kind: DataType, data: WireField| FieldData {
+        r#type: kind as i32,
+        field_name: name.into(),
+        field: Some(data),
+        ..Default::default()
+    };
+    let arrays = |data| scalars(Scalars::ArrayData(ArrayArray { data, element_type: 0 }));
+    let vector_lists = vec![vector(&[0.5, -0.0]), vector(&[])];
+    let chunks = vec![
+        sub("words", DataType::Array, arrays(vec![words(&["one"]), words(&[])])),
+        sub(
+            "vectors",
+            DataType::ArrayOfVector,
+            vectors(2, Vectors::VectorArray(VectorArray { dim: 2, data: vector_lists, element_type: 0 })),
+        ),
+    ];
+    let values = [
+        scalars(Scalars::LongData(LongArray { data: vec![i64::MIN, i64::MAX] })),
+        WireField::Scalars(ScalarField {
+            data: Some(Scalars::GeometryWktData(GeometryWktArray { data: vec!["POINT (1 2)".into()] })),
+            valid_data: vec![false, true],
+        }),
+        scalars(Scalars::IntData(IntArray { data: vec![7, shift as i32] })),
+        scalars(Scalars::DoubleData(DoubleArray { data: vec![0.1 + 0.2, 5e-324] })),
+        arrays(vec![
+            list(Scalars::FloatData(FloatArray { data: vec![0.1] }), vec![true, false]),
+            list(Scalars::FloatData(FloatArray { data: vec![] }), vec![]),
+        ]),
+        scalars(Scalars::StringData(StringArray {
+            data: vec!["2026-11-20T09:00:00Z".into(), "0001-01-01T00:00:00.000001Z".into()],
+        })),
+        scalars(Scalars::StringData(StringArray { data: vec!["a text".into(), format!("text {shift}")] })),
+        vectors(2, Vectors::Int8Vector(vec![0x80, 0x7f, 0, shift as u8])),
+        WireField::StructArrays(StructArrayField { fields: chunks }),
     ];
     fields(&columns, values)
 }
