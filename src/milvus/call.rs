@@ -102,9 +102,7 @@ impl RpcError {
             Code::Unavailable | Code::Unknown
                 if [
                     "invalid peer certificate",
-                    "UnknownIssuer",
-                    "certificate required",
-                    "CertificateRequired",
+                    "received fatal alert",
                     "corrupt message",
                     "InvalidContentType",
                 ]
@@ -213,7 +211,9 @@ impl From<RpcError> for Error {
             Failure::NoReply => {
                 let what = format!("the server does not answer {}: {}", error.rpc, error.reason);
                 Error::new(ErrorKind::Temporary, what)
-                    .hint("check the address and the network, then run the same command again")
+                    .hint(
+                    "check the address, http:// against https://, and the network, then run the same command again",
+                )
             }
             Failure::Refused => Error::new(ErrorKind::Unsupported, says),
         }

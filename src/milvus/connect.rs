@@ -236,7 +236,15 @@ impl Client {
 
 fn channel(endpoint: &Endpoint) -> Result<Channel> {
     let unusable = |e: tonic::transport::Error| {
-        Error::new(ErrorKind::Usage, "the address or its certificates cannot be used").because(e)
+        let tls = &endpoint.tls;
+        let files =
+            [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().map(|file| file.display().to_string());
+        let files: Vec<_> = files.collect();
+        let what = match files.as_slice() {
+            [] => "the address cannot be used".to_string(),
+            files => format!("the address or its certificates ({}) cannot be used", files.join(", ")),
+        };
+        Error::new(ErrorKind::Usage, what).because(e)
     };
     let mut builder = Channel::from_shared(endpoint.address.clone())
         .map_err(|e| Error::new(ErrorKind::Usage, "the server address is not usable").because(e))?
@@ -251,11 +259,12 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
     if endpoint.address.starts_with("https://") {
         let mut config = ClientTlsConfig::new();
         config = match &tls.ca {
-            Some(ca) => config.ca_certificate(Certificate::from_pem(read_pem(ca)?)),
+            Some(ca) => config.ca_certificate(Certificate::from_pem(read_pem(ca, "CERTIFICATE")?)),
             None => config.with_native_roots(),
         };
         config = match (&tls.cert, &tls.key) {
-            (Some(cert), Some(key)) => config.identity(Identity::from_pem(read_pem(cert)?, read_pem(key)?)),
+            (Some(cert), Some(key)) => config
+                .identity(Identity::from_pem(read_pem(cert, "CERTIFICATE")?, read_pem(key, "PRIVATE KEY")?)),
             (None, None) => config,
             _ => {
                 return Err(Error::new(
@@ -272,13 +281,16 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
     Ok(builder.connect_lazy())
 }
 
-fn read_pem(path: &PathBuf) -> Result<Vec<u8>> {
+/// A PEM file that holds at least one `label`, such as `CERTIFICATE`.
+fn read_pem(path: &PathBuf, label: &str) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path)
         .map_err(|e| Error::new(ErrorKind::Usage, format!("cannot read {}", path.display())).because(e))?;
-    if bytes.windows(10).any(|window| window == b"-----BEGIN") {
+    let text = String::from_utf8_lossy(&bytes);
+    if text.lines().any(|line| line.starts_with("-----BEGIN") && line.contains(label)) {
         return Ok(bytes);
     }
-    Err(Error::new(ErrorKind::Usage, format!("{} is not a PEM file", path.display())))
+    let what = format!("{} is not a PEM file with a {}", path.display(), label.to_lowercase());
+    Err(Error::new(ErrorKind::Usage, what))
 }
 
 #[cfg(test)]
