@@ -1,7 +1,7 @@
 //! Sparse vectors: Milvus' pairs of (u32, f32), and the JSON text that its bulk import takes.
 //!
 //! The text is `{"index":value,...}`, ascending by index, values in the shortest form that reads
-//! back to the same bits. An empty vector is `{}`.
+//! back to the same bits, whether as 32 or as 64 bits. An empty vector is `{}`.
 
 use std::fmt::Write;
 
@@ -22,12 +22,25 @@ pub(super) fn to_json(contents: &[u8], out: &mut String) -> Result<(), String> {
         if previous.is_some() {
             out.push(',');
         }
-        // `{:?}` is the shortest text that reads back to the same f32, and valid JSON.
-        let _ = write!(out, "\"{index}\":{value:?}");
+        let _ = write!(out, "\"{index}\":");
+        write_value(value, out);
         previous = Some(index);
     }
     out.push('}');
     Ok(())
+}
+
+/// The one float (found by trying all of them; its negative is the other one) whose shortest text,
+/// 7.038531e-26, names another float when it is read as a double and then narrowed, as Milvus and
+/// most JSON readers do.
+const ROUNDS_TWICE: u32 = 0x15ae_43fd;
+
+/// Writes the shortest text that reads back to the same bits either way, as valid JSON.
+fn write_value(value: f32, out: &mut String) {
+    let _ = match value.abs().to_bits() {
+        ROUNDS_TWICE => write!(out, "{:?}", f64::from(value)),
+        _ => write!(out, "{value:?}"),
+    };
 }
 
 /// The pairs that `text` stands for. Spaces between tokens are allowed, nothing else that

@@ -115,7 +115,7 @@ fn any_f32() -> impl Strategy<Value = f32> {
         4 => any::<u32>().prop_map(f32::from_bits),
         1 => prop::sample::select(vec![
             0.0, -0.0, f32::MIN_POSITIVE, 1e-45, -1e-45, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY,
-            f32::from_bits(0x7fc0_0001), f32::from_bits(0xffc0_0000), f32::from_bits(0x7f80_0001), 0.1, 16_777_217.0,
+            f32::from_bits(0x7fc0_0001), f32::from_bits(0xffc0_0000), f32::from_bits(0x7f80_0001), 0.1, 16_777_217.0, 7.038531e-26,
         ]),
     ]
 }
@@ -890,6 +890,22 @@ fn sparse_vectors_are_checked_pair_by_pair() {
     ] {
         let expected = format!("field \"bad\" (SparseFloatVector): {what}, row with key \"k2\"");
         assert_eq!(refusal(FieldType::SparseFloatVector, contents(bytes)), expected);
+    }
+}
+
+/// Every other float was tried once and is right.
+#[test]
+fn the_one_float_that_rounds_twice_is_written_as_a_double() {
+    for (value, text) in
+        [(7.038531e-26f32, "7.038530691851209e-26"), (-7.038531e-26, "-7.038530691851209e-26")]
+    {
+        let wire = [7u32.to_le_bytes(), value.to_le_bytes()].concat();
+        let mut json = String::new();
+        sparse::to_json(&wire, &mut json).unwrap();
+        assert_eq!(json, format!("{{\"7\":{text}}}"));
+        assert_eq!(sparse::from_json(&json).unwrap(), wire);
+        assert_eq!(text.parse::<f64>().unwrap() as f32, value);
+        assert_ne!("7.038531e-26".parse::<f64>().unwrap() as f32, value.abs(), "else nothing is proved");
     }
 }
 
