@@ -188,7 +188,8 @@ pub async fn against_target<'a>(
     Ok(Plan { jobs, new_databases, warnings })
 }
 
-/// Whether a server takes keys for collections that make their own. Lite makes them always.
+/// Whether a server takes keys for collections that make their own, and goes on making others
+/// afterwards. Lite takes them, but its counter could then give out a copied key again.
 fn takes_keys(info: &ServerInfo) -> bool {
     match (info.kind, info.release()) {
         (ServerKind::Milvus, Some((2, 5, patch))) => patch >= 19,

@@ -185,13 +185,13 @@ impl Client {
             info: ServerInfo::of("", ""),
             database: endpoint.database.clone(),
         };
-        client.info = client.ask_who().await.context(doing)?;
+        client.info = client.ask_who(endpoint.address.starts_with("https://")).await.context(doing)?;
         tracing::info!(server = %client.info, "connected to {}", endpoint.address);
         Ok(client)
     }
 
     /// `Connect` carries the build tag on Milvus; `GetVersion` is what the Lites answer, or not.
-    async fn ask_who(&self) -> Result<ServerInfo> {
+    async fn ask_who(&self, encrypted: bool) -> Result<ServerInfo> {
         let request = api::ConnectRequest {
             client_info: Some(ClientInfo {
                 sdk_type: "milvus-handoff".into(),
@@ -203,6 +203,17 @@ impl Client {
         let tag = match self.call::<api::ConnectResponse>("Connect", "", &request, Repeat::Never).await {
             Ok(reply) => reply.server_info.map(|info| info.build_tags).unwrap_or_default(),
             Err(error) if error.failure == Failure::Unimplemented => String::new(),
+            // With TLS 1.3 a server refuses a client's certificate after the client has begun to
+            // send; then the reason is often lost, and only the closed connection is seen.
+            Err(error)
+                if encrypted && error.failure == Failure::NoReply && error.reason.contains("closed") =>
+            {
+                let what = format!("the server closes encrypted connections at once: {}", error.reason);
+                return Err(Error::new(ErrorKind::Usage, what).hint(
+                    "it probably wants a client certificate, or another one: give it with `--source-cert` and \
+                     `--source-key`, or `--target-cert` and `--target-key`",
+                ));
+            }
             Err(error) => return Err(error.into()),
         };
         let request = api::GetVersionRequest {};
