@@ -114,7 +114,7 @@ class Servers:
     def __call__(self, name: str) -> Cluster:
         if name not in self._clusters:
             uri, token = self._pool.get(name)
-            self._clusters[name] = Cluster(name.rstrip("b"), uri, token)
+            self._clusters[name] = Cluster(name.rstrip("b"), uri, token, shared=True)
         return self._clusters[name]
 
 
@@ -188,6 +188,12 @@ def small_snapshot(tool: Tool, clusters: Servers, tmp_path_factory: pytest.TempP
     tool.run("export", f"file://{folder}/snapshot", "--source", cluster.uri, "-c", f"{database}.*")
     (folder / "database").write_text(database)
     return folder / "snapshot"
+
+
+@pytest.fixture
+def small_database(small_snapshot: pathlib.Path) -> str:
+    """The database whose collections the small snapshot holds."""
+    return (small_snapshot.parent / "database").read_text()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pymilvus import DataType as T
 import data
 import layout
 from buckets import Bucket
-from oracle import Cluster, compare_rows, compare_shape
+from oracle import Cluster, Part, compare_rows, compare_shape
 from tool import Result, Tool
 
 
@@ -153,8 +153,10 @@ def fill(source: Cluster, found: list[tuple[str, data.Spec]]) -> None:
 
 
 @contextlib.contextmanager
-def nothing_changes(*things: Bucket | Cluster) -> Iterator[None]:
-    """Every object of the buckets and every collection of the servers is the same after as before."""
+def nothing_changes(*things: Bucket | Cluster | Part) -> Iterator[None]:
+    """Every object of the buckets and every collection of the servers is the same after as before. Of a server that
+    other tests use meanwhile, only a part can be looked at: `cluster.only(...)`."""
+    assert not any(isinstance(t, Cluster) and t.shared for t in things), "other tests make things there meanwhile"
 
     def look() -> list:
         return [t.stamps() if isinstance(t, Bucket) else t.everything() for t in things]

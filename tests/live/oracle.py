@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
+from dataclasses import dataclass
 from typing import Any, Iterable
 
 import numpy as np
@@ -31,13 +32,30 @@ BATCH = 2000  # keys in one query
 INSERT_BYTES = 4 << 20
 
 
+@dataclass(frozen=True)
+class Part:
+    """The databases and collections of a server that have one of the words in their names."""
+
+    cluster: Cluster
+    words: tuple[str, ...]
+
+    def everything(self) -> dict[str, list[str]]:
+        def ours(name: str) -> bool:
+            return any(word in name for word in self.words)
+
+        # any other database belongs to another test, which may drop it while we look
+        found = {database: self.cluster.collections(database) for database in self.cluster.databases() if ours(database)}
+        return {"default": [name for name in self.cluster.collections() if ours(name)]} | found
+
+
 class Cluster:
     """One running server, seen by pymilvus."""
 
-    def __init__(self, engine: str, uri: str, token: str = ""):
+    def __init__(self, engine: str, uri: str, token: str = "", shared: bool = False):
         self.engine = ENGINES[engine]
         self.uri = uri
         self.token = token
+        self.shared = shared  # by tests that run at the same time and make and drop things of their own
         self._clients: dict[str, MilvusClient] = {}
 
     def client(self, database: str = "default") -> MilvusClient:
@@ -113,6 +131,10 @@ class Cluster:
     def everything(self) -> dict[str, list[str]]:
         """All databases with all their collections: what a command that failed must not have changed."""
         return {database: self.collections(database) for database in self.databases()}
+
+    def only(self, *words: str) -> "Part":
+        """What of this server has one of the words in its name: on a shared one, what a test could have changed."""
+        return Part(self, words)
 
     def partitions(self, name: str, database: str = "default") -> list[str]:
         if not self.engine.partitions:

@@ -110,7 +110,7 @@ def test_preserve_is_refused_where_it_cannot_be_kept(
     spec, url = exported(engine, kind)
     rename = ("--rename", f"default.*={unique}_db.*")
     for extra in ((), ("--auto-id", "preserve"), ("--plan",)):
-        with nothing_changes(target):
+        with nothing_changes(target.only(unique)):
             args = ("import", url, "--target", target.uri, *rename, *extra)
             result = tool.run(*args, env=tokens(target=target), code=exits.UNSUPPORTED)
         says(result, spec.name, "--auto-id as-field", "--auto-id regenerate")

@@ -82,7 +82,7 @@ def test_partly_loaded(
     spec = nothing_loaded
     partly(milvus, spec, *loaded)
     args = ("export", folder_bucket.url("snap"), "--source", milvus.uri, "-c", spec.name)
-    with nothing_changes(folder_bucket, milvus):
+    with nothing_changes(folder_bucket, milvus.only(spec.name)):
         result = tool.run(*args, env=tokens(source=milvus), code=exits.EXISTS)
     missing = [p for p in PARTITIONS if p not in loaded]
     says(result, spec.name, "--load-source", *missing)
@@ -130,7 +130,7 @@ def test_partitions_that_are_loaded_but_not_served_yet(
 def test_not_loaded_at_all(tool: Tool, milvus: Cluster, clusters: Servers, nothing_loaded: data.Spec, folder_bucket: FolderBucket) -> None:
     spec, target = nothing_loaded, clusters("lite322b")
     args = ("export", folder_bucket.url("snap"), "--source", milvus.uri, "-c", spec.name)
-    with nothing_changes(folder_bucket, milvus):
+    with nothing_changes(folder_bucket, milvus.only(spec.name)):
         result = tool.run(*args, env=tokens(source=milvus), code=exits.EXISTS)
     says(result, spec.name, "--load-source")
     assert load_states(milvus, spec.name) == only()

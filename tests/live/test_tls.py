@@ -174,7 +174,7 @@ def test_a_client_certificate(
 @pytest.mark.parametrize("what", ["none", "of another authority"])
 @pytest.mark.parametrize("command", ["export", "import"])
 def test_a_client_certificate_that_the_server_refuses(
-    tool: Tool, lite: Cluster, authority: Authority, other: Authority, server_pair: tuple, small_folder: FolderBucket,
+    tool: Tool, lite: Cluster, authority: Authority, other: Authority, server_pair: tuple, small_folder: FolderBucket, small_database: str,
     version: ssl.TLSVersion, what: str, command: str,
 ) -> None:  # fmt: skip
     """Exit 2, and the client certificate is named: running the same command again will not help. (In TLS 1.3 the
@@ -186,7 +186,7 @@ def test_a_client_certificate_that_the_server_refuses(
         if what != "none":
             cert, key = map(str, other.issue("client"))
             args += [f"--{side}-cert", cert, f"--{side}-key", key]
-        with nothing_changes(small_folder, lite):
+        with nothing_changes(small_folder, lite.only(small_database)):
             refused(tool.run(*args, code=None), "client certificate")
         assert proxy.connections == 0
 
@@ -206,7 +206,7 @@ def test_half_a_client_certificate(
         pathlib.Path(key).write_bytes(b"\x30\x82")
     given = [] if what == "no certificate" else ["--source-cert", cert]
     given += [] if what == "no key" else ["--source-key", key]
-    with Proxy(lite.uri, tls=context(server_pair, clients=authority.ca)) as proxy, nothing_changes(lite, folder_bucket):
+    with Proxy(lite.uri, tls=context(server_pair, clients=authority.ca)) as proxy, nothing_changes(lite.only(docs.name), folder_bucket):
         args = ("export", folder_bucket.url("snap"), "--source", proxy.uri, "--source-ca", str(authority.ca), *given)
         words = {"missing file": "nothing.key", "no PEM": "binary.key", "no key": "--source-key", "no certificate": "--source-cert"}
         refused(tool.run(*args, code=None), words.get(what, "key"))
@@ -249,11 +249,11 @@ def test_a_server_name_and_a_chain_file(
 @pytest.mark.parametrize("why", ["no CA given", "another CA", "expired"])
 def test_a_server_that_cannot_be_trusted(
     tool: Tool, lite: Cluster, docs: data.Spec, authority: Authority, other: Authority, server_pair: tuple,
-    small_folder: FolderBucket, why: str,
+    small_folder: FolderBucket, small_database: str, why: str,
 ) -> None:  # fmt: skip
     pair = authority.issue("old", "127.0.0.1", days=-1) if why == "expired" else server_pair
     ca = {"no CA given": None, "another CA": other.ca, "expired": authority.ca}[why]
-    with Proxy(lite.uri, tls=context(pair)) as proxy, nothing_changes(lite, small_folder):
+    with Proxy(lite.uri, tls=context(pair)) as proxy, nothing_changes(lite.only(small_database), small_folder):
         trust = ("--source-ca", str(ca)) if ca else ()
         result = tool.run("export", small_folder.url("new"), "--source", proxy.uri, *trust, "-c", docs.name, code=None)
         refused(result, "certificate", "unknownissuer", "expired")
@@ -264,10 +264,10 @@ def test_a_server_that_cannot_be_trusted(
         assert proxy.connections == 0, "it went on with a server that it must not trust"
 
 
-def test_http_to_a_tls_port(tool: Tool, lite: Cluster, server_pair: tuple, small_folder: FolderBucket) -> None:
+def test_http_to_a_tls_port(tool: Tool, lite: Cluster, server_pair: tuple, small_folder: FolderBucket, small_database: str) -> None:
     """A connection that is closed at once could be many things, so exit 75 will do as well; https:// must be named."""
     codes = (exits.USAGE, exits.TEMPORARY)
-    with Proxy(lite.uri, tls=context(server_pair)) as proxy, nothing_changes(lite, small_folder):
+    with Proxy(lite.uri, tls=context(server_pair)) as proxy, nothing_changes(lite.only(small_database), small_folder):
         uri = f"http://127.0.0.1:{proxy.port}"
         result = tool.run("export", small_folder.url("new"), "--source", uri, code=None)
         refused(result, "https://", "tls", codes=codes)
@@ -277,11 +277,11 @@ def test_http_to_a_tls_port(tool: Tool, lite: Cluster, server_pair: tuple, small
 
 @pytest.mark.parametrize("engine", ["lite322", "milvus235"])
 def test_https_to_a_plain_port(
-    tool: Tool, clusters: Servers, authority: Authority, small_folder: FolderBucket, engine: str
+    tool: Tool, clusters: Servers, authority: Authority, small_folder: FolderBucket, small_database: str, engine: str
 ) -> None:
     cluster = clusters(engine)
     uri = cluster.uri.replace("http://", "https://")
-    with nothing_changes(cluster, small_folder):
+    with nothing_changes(cluster.only(small_database), small_folder):
         args = ("export", small_folder.url("new"), "--source", uri, "--source-ca", str(authority.ca))
         refused(tool.run(*args, env=tokens(source=cluster), code=None), "http://", "tls")
         args = ("import", small_folder.url("snap"), "--target", uri, "--target-ca", str(authority.ca))
@@ -303,7 +303,7 @@ def test_a_ca_file_that_is_none(
             "no PEM": b"\x30\x82\x01\x0a not PEM", "empty": b"", "key instead": server_pair[1].read_bytes(),
             "damaged PEM": b"".join([pem[0], b"!!!! not base64 !!!!\n", *pem[2:]]),
         }[what])  # fmt: skip
-    with Proxy(lite.uri, tls=context(server_pair)) as proxy, nothing_changes(lite, folder_bucket):
+    with Proxy(lite.uri, tls=context(server_pair)) as proxy, nothing_changes(lite.only(docs.name), folder_bucket):
         args = ("export", folder_bucket.url("snap"), "--source", proxy.uri, "--source-ca", str(file), "-c", docs.name)
         result = tool.run(*args, code=None)
         refused(result)
@@ -314,5 +314,5 @@ def test_a_ca_file_that_is_none(
 def test_tls_options_without_tls(tool: Tool, lite: Cluster, docs: data.Spec, authority: Authority, folder_bucket: FolderBucket) -> None:
     """Whoever gives a CA wants TLS: an http:// address beside it is a mistake, not a reason to send secrets in the open."""
     args = ("export", folder_bucket.url("snap"), "--source", lite.uri, "--source-ca", str(authority.ca), "-c", docs.name)
-    with nothing_changes(lite, folder_bucket):
+    with nothing_changes(lite.only(docs.name), folder_bucket):
         refused(tool.run(*args, code=None), "https://")

@@ -281,7 +281,7 @@ def test_nulls_where_a_default_stands(tool: Tool, target: Cluster, folder_bucket
         tool.run("export", url, "--source", cluster.uri, "-c", name)
         tool.run("verify", url, "--level", "full")
         for extra in ([], ["--plan"]):
-            with nothing_changes(target, folder_bucket):
+            with nothing_changes(target.only(name), folder_bucket):
                 result = tool.run("import", url, "--target", target.uri, *extra, code=exits.UNSUPPORTED)
             says(result, name, "text", "null", "default")
             assert "i64" not in result.error["message"], "that field has no nulls"
