@@ -85,7 +85,9 @@ const IMPORT_EXAMPLES: &str = "\
 Examples:
   milvus-handoff import s3://handoff/acme/2026-11 --target http://milvus:19530 --plan
   milvus-handoff import s3://handoff/acme/2026-11 --target http://milvus:19530 --expect sha256:...
-  milvus-handoff import file:///backups/docs --target http://localhost:19530 -c docs --rename docs=docs_v2 --load";
+  milvus-handoff import file:///backups/docs --target http://localhost:19530 -c docs --rename docs=docs_v2 --load
+
+Interrupted? Run the same command again: it goes on.";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
@@ -214,6 +216,11 @@ pub struct ImportArgs {
     /// What becomes of primary keys that the source's server made.
     #[arg(long, value_enum, default_value = "preserve")]
     pub auto_id: import::AutoId,
+
+    /// Where to note which parts are in, so that the same command goes on after an interruption; by
+    /// default a file in ~/.local/state/milvus-handoff. It is removed when all is in.
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
 
     /// Load the collections when all rows are in; otherwise they stay unloaded.
     #[arg(long)]
@@ -373,6 +380,7 @@ impl ImportArgs {
             jobs: usize::from(self.jobs),
             no_aliases: self.no_aliases,
             auto_id: self.auto_id,
+            journal: self.journal.clone(),
             load: self.load,
             expect: expected(self.expect.as_deref())?,
             show,

@@ -187,6 +187,7 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
         "target": {"version": outcome.target},
         "collections": collections,
         "totals": totals_json(&outcome.totals),
+        "resumed_parts": outcome.resumed_parts,
         "capacity": capacity_json(&outcome.capacity),
         "warnings": outcome.warnings,
         "seconds": outcome.seconds,
@@ -215,6 +216,14 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
     table(&mut text, &["from", "to", "rows", "on target", "indexes"], &rows);
     let totals = totals_text(&outcome.totals);
     let _ = writeln!(text);
+    if outcome.resumed_parts > 0 {
+        let _ = writeln!(
+            text,
+            "{} of {} parts were in from an earlier run",
+            HumanCount(outcome.resumed_parts as u64),
+            HumanCount(outcome.totals.parts)
+        );
+    }
     if outcome.planned_only {
         capacity_text(&mut text, &outcome.capacity);
         let _ = writeln!(

@@ -28,6 +28,8 @@ struct Run {
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-handoff"));
     command.env_clear().env("COLUMNS", "100").stdin(Stdio::null());
+    // Where an import would keep its journal; none of these gets that far.
+    command.env("XDG_STATE_HOME", std::env::temp_dir().join("milvus-handoff-none"));
     command
 }
 

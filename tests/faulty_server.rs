@@ -416,6 +416,7 @@ async fn import_into(endpoint: Endpoint, folder: &Path) -> error::Result<import:
         jobs: 1,
         no_aliases: false,
         auto_id: import::AutoId::Preserve,
+        journal: Some(folder.join("journal")),
         load: false,
         expect: None,
         show: Show::Quiet,

@@ -1,5 +1,7 @@
-//! Step 6: rows from parts into the target, several parts at once.
+//! Step 6: rows from parts into the target, several parts at once, each noted before its first row
+//! is sent and after its last one is in.
 
+use super::journal::{Journal, PartState};
 use super::plan::Job;
 use crate::blocking::blocking;
 use crate::columns::{self, wire_bytes};
@@ -23,31 +25,70 @@ const INSERT_BYTES: usize = 12 << 20;
 /// The most rows of one insert request.
 const MAX_INSERT_ROWS: usize = 65_536;
 
-/// Loads every part of every job, `at_once` at a time. Gives the collections in which rows were
-/// upserted because a reply was lost: their statistics count those rows twice.
+/// Inserts of one part that wait for their replies, so that a snapshot of a single part does not
+/// wait for each of them in turn.
+const INSERTS_PER_PART: usize = 2;
+
+/// Loads every part of every job that is not in yet, `at_once` at a time. Gives the collections in
+/// which rows were replaced, in this run or before: their statistics may count those rows twice.
 pub async fn all(
     target: &Client,
     jobs: &[Job<'_>],
     store: Arc<dyn Store>,
+    journal: &Journal,
     at_once: usize,
     progress: &Progress,
 ) -> Result<BTreeSet<CollectionName>> {
-    let parts = jobs.iter().flat_map(|job| job.source.parts.iter().map(move |part| (job, part)));
-    let load = |(job, part)| {
-        let work = load_part(target, job, part, store.as_ref(), progress);
+    let noted = journal.noted();
+    let mut replaced = BTreeSet::new();
+    let mut todo = Vec::new();
+    for job in jobs {
+        for part in &job.source.parts {
+            match noted.part(&job.target, &part.key) {
+                Some(PartState::In { replaced: some }) => {
+                    progress.add(part.rows, part.size);
+                    if some {
+                        replaced.insert(job.target.clone());
+                    }
+                }
+                Some(PartState::Begun) => todo.push((job, part, Mutation::Replaced)),
+                None => todo.push((job, part, Mutation::Inserted)),
+            }
+        }
+    }
+    let load = |(job, part, how)| {
+        let work = load_noted(target, job, part, how, store.as_ref(), journal, progress);
         async move {
             let mutation = work.await.context(|| format!("import into {}", job.target))?;
-            Ok::<_, Error>((mutation == Mutation::Upserted).then(|| job.target.clone()))
+            Ok::<_, Error>((mutation == Mutation::Replaced).then(|| job.target.clone()))
         }
     };
-    let loaded: Vec<_> = stream::iter(parts).map(load).buffer_unordered(at_once).try_collect().await?;
-    Ok(loaded.into_iter().flatten().collect())
+    let loaded: Vec<_> = stream::iter(todo).map(load).buffer_unordered(at_once).try_collect().await?;
+    replaced.extend(loaded.into_iter().flatten());
+    Ok(replaced)
+}
+
+/// Loads a part between its two lines in the journal.
+async fn load_noted(
+    target: &Client,
+    job: &Job<'_>,
+    part: &Part,
+    how: Mutation,
+    store: &dyn Store,
+    journal: &Journal,
+    progress: &Progress,
+) -> Result<Mutation> {
+    journal.loading(&job.target, &part.key).await?;
+    let mutation = load_part(target, job, part, how, store, progress).await?;
+    journal.loaded(&job.target, &part.key, mutation == Mutation::Replaced).await?;
+    Ok(mutation)
 }
 
 async fn load_part(
     target: &Client,
     job: &Job<'_>,
     part: &Part,
+    how: Mutation,
     store: &dyn Store,
     progress: &Progress,
 ) -> Result<Mutation> {
@@ -89,29 +130,40 @@ async fn load_part(
         }
     };
     let write = async {
-        let mut mutation = Mutation::Inserted;
-        while let Some(request) = receiver.recv().await {
-            if insert(target, &request).await? == Mutation::Upserted {
-                mutation = Mutation::Upserted;
-            }
+        let requests = stream::poll_fn(|context| receiver.poll_recv(context));
+        let put = |request: InsertRequest| async move {
+            let mutation = match how {
+                Mutation::Inserted => target.insert(&request).await,
+                Mutation::Replaced => target.replace(&request).await,
+            };
+            let mutation = mutation.map_err(|e| not_in(e, job.keys))?;
             progress.add(u64::from(request.rows), request.len() as u64);
-        }
-        Ok::<_, Error>(mutation)
+            Ok::<_, Error>(mutation)
+        };
+        let add = |so_far, mutation| async move {
+            Ok(if mutation == Mutation::Replaced { mutation } else { so_far })
+        };
+        requests.map(put).buffer_unordered(INSERTS_PER_PART).try_fold(how, add).await
     };
     let ((), mutation) = tokio::try_join!(read, write).context(about)?;
     Ok(mutation)
 }
 
-async fn insert(target: &Client, request: &InsertRequest) -> Result<Mutation> {
-    target.insert(request).await.map_err(|e: RpcError| match e.failure {
+/// A batch that is not in, or may not be.
+fn not_in(error: RpcError, keys: KeyPolicy) -> Error {
+    match error.failure {
         Failure::TooLarge => {
-            Error::from(e).hint("raise the server's message limit; a request has about 12 MiB")
+            Error::from(error).hint("raise the server's message limit; a request has about 12 MiB")
         }
-        Failure::NoReply => Error::new(ErrorKind::OutcomeUnknown, "the reply to an insert was lost, so its rows may be there or not")
-            .because(std::io::Error::other(e.reason.clone()))
-            .hint("the target makes the keys of this collection, so the rows cannot be told apart: drop the collection and import it again"),
-        _ => Error::from(e),
-    })
+        // With keys, the same command again makes the rows right; without, they cannot be told apart.
+        Failure::NoReply if keys == KeyPolicy::Regenerate => Error::new(
+            ErrorKind::OutcomeUnknown,
+            "the reply to an insert was lost, so its rows may be there or not",
+        )
+        .because(std::io::Error::other(error.reason.clone()))
+        .hint("the target makes the keys of this collection, so the rows cannot be told apart: run the same command again, which drops what it has made of this collection and begins it anew"),
+        _ => Error::from(error),
+    }
 }
 
 /// Rows to read at once so that an insert has about [`INSERT_BYTES`].
@@ -149,6 +201,5 @@ fn encode_batches(
     if keys == KeyPolicy::Regenerate {
         fields.retain(|field| field.field_name != key_field);
     }
-    let keyed = matches!(keys, KeyPolicy::Given | KeyPolicy::AsField);
-    Ok(vec![InsertRequest::new(name, partition, fields, rows as u32, keyed)])
+    Ok(vec![InsertRequest::new(name, partition, fields, rows as u32, key_field, keys)])
 }

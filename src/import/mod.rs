@@ -8,13 +8,14 @@
 //! ```
 
 mod check;
+mod journal;
 mod load;
 mod plan;
 
 use crate::capacity;
 use crate::digest::Sha256;
 use crate::error::{Context, Result};
-use crate::milvus::{Client, Endpoint, IndexMade, KeyPolicy, LoadState};
+use crate::milvus::{Client, Endpoint, IndexMade, KeyPolicy, LoadState, ServerKind};
 use crate::opened;
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
@@ -22,7 +23,10 @@ use crate::select::{Renames, Selection};
 use crate::snapshot::Totals;
 use crate::stop::Stop;
 use crate::store::Store;
+use journal::{Journal, PartState};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What to import and how.
 #[derive(Debug, Clone)]
@@ -41,6 +45,8 @@ pub struct Options {
     pub no_aliases: bool,
     /// What becomes of keys that the source made.
     pub auto_id: AutoId,
+    /// Where to note what is in; `None`: in the user's folder for state.
+    pub journal: Option<PathBuf>,
     /// Load the collections when all is in.
     pub load: bool,
     /// The digest that COMMIT.json must have.
@@ -75,6 +81,8 @@ pub struct Outcome {
     pub collections: Vec<CollectionOutcome>,
     /// What was imported altogether.
     pub totals: Totals,
+    /// Parts that an earlier run had put in.
+    pub resumed_parts: usize,
     /// What the target needs for it.
     pub capacity: capacity::Estimate,
     /// What people should know although it is no failure.
@@ -104,25 +112,47 @@ pub struct CollectionOutcome {
     pub loaded: bool,
 }
 
+/// How long the requests of a run that was killed may still be on their way. Milvus orders them by
+/// its timestamps before those of this run; the Lites have no such order.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// Imports the snapshot in `store`, or says what an import would do.
 pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Outcome> {
-    // 1. The way from COMMIT.json to the manifest.
+    // 1. The way from COMMIT.json to the manifest, and what an earlier run of this import has noted.
     let opened = stop.unless_stopped(opened::open(store.as_ref(), options.expect)).await?;
     let jobs = plan::jobs(&opened.manifest, options)?;
+    let identity = plan::identity(opened.digest, &options.target, &jobs);
+    let journal = match (&options.journal, identity.usual_path()) {
+        (Some(path), _) => Journal::open(path.clone(), identity)?,
+        (None, Ok(path)) => Journal::open(path, identity)?,
+        // A plan notes nothing.
+        (None, Err(_)) if options.plan_only => Journal::nowhere(identity),
+        (None, Err(no_place)) => return Err(no_place),
+    };
+    let noted = journal.noted();
+    let is_in =
+        |job: &plan::Job, key: &str| matches!(noted.part(&job.target, key), Some(PartState::In { .. }));
 
-    // 2. Every part is there and is what was committed.
+    // 2. Every part that is not in yet is there and is what was committed.
     let progress = Progress::new("check", None);
-    let checking = check::parts(store.clone(), &jobs, options.jobs, &progress);
+    let checking = check::parts(store.clone(), &jobs, is_in, options.jobs, &progress);
     stop.unless_stopped(progress.show(options.show, checking)).await?;
 
     // 3. The target can take it all, and nothing is in the way. 4. The plan.
     let looking = async {
         let target = Client::connect(&options.target).await?;
-        let plan = plan::against_target(&target, &opened.manifest, jobs).await?;
+        let settled = SETTLE.saturating_sub(journal.age().unwrap_or(SETTLE));
+        if noted.in_flight() && target.info.kind != ServerKind::Milvus {
+            tokio::time::sleep(settled).await;
+        }
+        let plan = plan::against_target(&target, &opened.manifest, &noted, jobs).await?;
         Ok((target, plan))
     };
     let (target, plan) = stop.unless_stopped(looking).await?;
-    let capacity = plan.capacity();
+    let resumed = |job: &plan::Job| match job.found {
+        plan::Found::Ours { .. } => job.source.parts.iter().filter(|part| is_in(job, &part.key)).count(),
+        _ => 0,
+    };
     let mut outcome = Outcome {
         target: target.info.to_string(),
         id: opened.manifest.id.clone(),
@@ -130,7 +160,8 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         planned_only: options.plan_only,
         collections: Vec::new(),
         totals: plan.totals(),
-        capacity,
+        resumed_parts: plan.jobs.iter().map(resumed).sum(),
+        capacity: plan.capacity(),
         warnings: plan.warnings.clone(),
         seconds: 0.0,
     };
@@ -142,29 +173,38 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     // From here on the target is touched: a failure says what was left there.
     let progress = Progress::new("import", Some(outcome.totals.rows));
     let mut created = Vec::new();
-    let work = fill(options, &target, &plan, store, &progress, &mut created, &mut outcome);
+    let work = fill(options, &target, &plan, store, &journal, &progress, &mut created, &mut outcome);
     let done = stop.unless_stopped(progress.show(options.show, work)).await;
     done.map_err(|e| plan::left_behind(e, &created))?;
     outcome.seconds = progress.elapsed().as_secs_f64();
+    let path = journal.path();
+    if let Err(e) = journal.finish() {
+        outcome
+            .warnings
+            .push(format!("the journal {} is not needed any longer: remove it ({e})", path.display()));
+    }
     Ok(outcome)
 }
 
+#[expect(clippy::too_many_arguments)] // each is a thing of its own, and there is one caller
 async fn fill(
     options: &Options,
     target: &Client,
     plan: &plan::Plan<'_>,
     store: Arc<dyn Store>,
+    journal: &Journal,
     progress: &Progress,
     created: &mut Vec<CollectionName>,
     outcome: &mut Outcome,
 ) -> Result<()> {
     // 5. Databases, collections, partitions.
+    journal.begin().await?;
     for database in &plan.new_databases {
         target.create_database(&database.name, &database.properties).await?;
     }
     for job in &plan.jobs {
         created.push(job.target.clone());
-        let made = plan::create(target, job).await;
+        let made = plan::create(target, job, journal).await;
         // A failed create may have had its effect all the same.
         if made.is_err() && matches!(target.describe(&job.target).await, Ok(None)) {
             created.pop();
@@ -173,7 +213,7 @@ async fn fill(
     }
 
     // 6. Rows, from several parts at once.
-    let upserted = load::all(target, &plan.jobs, store, options.jobs, progress).await?;
+    let replaced = load::all(target, &plan.jobs, store, journal, options.jobs, progress).await?;
 
     for job in &plan.jobs {
         let about = || format!("import into {}", job.target);
@@ -188,8 +228,8 @@ async fn fill(
         }
 
         // 8. Counts.
-        let exact = upserted.contains(&job.target);
-        let server_count = check::count(target, job, options.load, exact).await.context(about)?;
+        let inexact = replaced.contains(&job.target);
+        let server_count = check::count(target, job, options.load, inexact).await.context(about)?;
 
         // 9. Load, if asked for; else see that it is not, since Lite loads what is created.
         if options.load {
@@ -206,9 +246,7 @@ async fn fill(
     }
     // Aliases come last: they are what applications look for.
     for job in &plan.jobs {
-        for alias in &job.aliases {
-            target.create_alias(&job.target, alias).await?;
-        }
+        plan::create_aliases(target, job).await?;
     }
     Ok(())
 }

@@ -1,15 +1,18 @@
 //! Steps 3 to 5 and 7: what goes where, whether the target can take it, and making it there.
 
+use super::journal::{Creation, Identity, Journal, Noted, PartState};
 use super::{AutoId, CollectionOutcome, Options};
 use crate::capacity::{Estimate, Load};
+use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{
-    Client, IndexMade, KeyPolicy, ServerInfo, ServerKind, is_portable_database_property, is_portable_property,
+    Client, Endpoint, IndexMade, KeyPolicy, ServerInfo, ServerKind, is_portable_database_property,
+    is_portable_property,
 };
 use crate::schema::{
-    CollectionName, DEFAULT_DATABASE, ElementType, Field, FieldType, Function, FunctionKind,
+    CollectionName, DEFAULT_DATABASE, ElementType, Field, FieldType, Function, FunctionKind, Schema,
 };
-use crate::snapshot::{CollectionResult, Consistency, Database, Manifest, Totals};
+use crate::snapshot::{CollectionResult, Consistency, Database, Manifest, Part, Totals};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The partition that every collection has.
@@ -25,6 +28,27 @@ pub struct Job<'a> {
     pub aliases: Vec<String>,
     /// What becomes of the keys.
     pub keys: KeyPolicy,
+    /// What an earlier run of the same import has made of it.
+    pub found: Found,
+}
+
+/// What there is of a collection on the target before it is imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// Nothing any longer of what an earlier run of this import made: somebody dropped it.
+    Gone,
+    /// What an earlier run of this import made; to be gone on with.
+    Ours {
+        /// The server's own id of it; 0 on servers that tell none (Lite).
+        id: i64,
+        /// Other names that it has already.
+        aliases: Vec<String>,
+    },
+    /// What an earlier run made, with rows that may be there twice and cannot be told apart: to be
+    /// made anew.
+    Spoilt,
 }
 
 /// What an import will do.
@@ -52,8 +76,17 @@ impl Job<'_> {
         }
     }
 
+    /// Rows of the parts that are in, and of those that are or may be in to some degree.
+    fn rows_noted(&self, noted: &Noted) -> (u64, u64) {
+        let rows = |counts: &dyn Fn(PartState) -> bool| {
+            let state = |part: &&Part| noted.part(&self.target, &part.key).is_some_and(counts);
+            self.source.parts.iter().filter(state).map(|part| part.rows).sum()
+        };
+        (rows(&|state| matches!(state, PartState::In { .. })), rows(&|_| true))
+    }
+
     /// The partition that a part's rows are inserted into; `None` where the server chooses.
-    pub fn partition<'p>(&self, part: &'p crate::snapshot::Part) -> Option<&'p str> {
+    pub fn partition<'p>(&self, part: &'p Part) -> Option<&'p str> {
         part.partition.as_deref().filter(|_| !self.source.meta.schema.has_partition_key())
     }
 }
@@ -91,15 +124,23 @@ pub fn jobs<'a>(manifest: &'a Manifest, options: &Options) -> Result<Vec<Job<'a>
             (true, AutoId::Regenerate) => KeyPolicy::Regenerate,
             (true, AutoId::AsField) => KeyPolicy::AsField,
         },
+        found: Found::Nothing,
     };
     Ok(picked.into_iter().zip(targets).map(job).collect())
 }
 
+/// Which import these jobs are.
+pub fn identity(commit: Sha256, target: &Endpoint, jobs: &[Job]) -> Identity {
+    let collections = jobs.iter().map(|job| (&job.source.meta.name, &job.target, job.keys));
+    Identity::new(commit, &target.address, collections)
+}
+
 /// Checks the plan against the target, without changing anything there. What is wrong is reported
-/// all at once.
+/// all at once. What an earlier run of the same import has `noted` is not in the way.
 pub async fn against_target<'a>(
     target: &Client,
     manifest: &Manifest,
+    noted: &Noted,
     mut jobs: Vec<Job<'a>>,
 ) -> Result<Plan<'a>> {
     let mut warnings = Vec::new();
@@ -141,7 +182,7 @@ pub async fn against_target<'a>(
     let has_aliases = target.has_aliases(DEFAULT_DATABASE).await?;
     for job in &mut jobs {
         if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
-            free(target, &job.target, "a collection or alias").await?;
+            job.found = found(target, job, noted).await?;
         }
         check_partitions(has_partitions, job)?;
         for key in job.source.meta.properties.keys().filter(|key| !is_portable_property(key)) {
@@ -179,9 +220,7 @@ pub async fn against_target<'a>(
                 return Err(Error::new(ErrorKind::Exists, what).hint("leave aliases out with `--no-aliases`"));
             }
             if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
-                free(target, &name, "an alias or collection")
-                    .await
-                    .map_err(|e| e.also_hint("or leave aliases out with `--no-aliases`"))?;
+                free_alias(target, job, &name).await?;
             }
         }
     }
@@ -222,15 +261,57 @@ fn new_database(name: &str, manifest: &Manifest, jobs: &[Job], warnings: &mut Ve
     Database { name: name.to_string(), properties }
 }
 
-/// An existing collection is never touched.
-async fn free(target: &Client, name: &CollectionName, what: &str) -> Result<()> {
-    match target.describe(name).await? {
-        None => Ok(()),
+/// What there is of a job's collection. An existing one is never touched, unless this very import
+/// made it: then it has the id that was noted when it was created. Where the server tells no ids,
+/// it has at least the rows that are in, and no more than were sent. A run that ended between
+/// asking for the collection and noting its id has left an empty one.
+async fn found(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<Found> {
+    let there = target.describe(&job.target).await?;
+    let creation = noted.creation(&job.target);
+    let Some(there) = there else {
+        return Ok(if creation.is_some() { Found::Gone } else { Found::Nothing });
+    };
+    let fields = |schema: &Schema| schema.fields.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
+    let alike = there.schema.as_ref().is_ok_and(|s| fields(s) == fields(&job.source.meta.schema));
+    let ours = match creation {
+        None => return Err(exists(&job.target, "a collection or alias")),
+        Some(Creation::Made(id)) if id != 0 => id == there.id,
         Some(_) => {
-            Err(Error::new(ErrorKind::Exists, format!("{what} named {name} exists on the target already"))
-                .hint("import under another name with `--rename`, or remove the one that is there"))
+            let rows = target.statistics_rows(&job.target).await?;
+            let (is_in, sent) = job.rows_noted(noted);
+            alike && (is_in..=sent).contains(&rows)
         }
+    };
+    if !ours {
+        return Err(not_ours(&job.target, "somebody else made it, or made it anew"));
     }
+    let in_flight = |part: &Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
+    if job.keys == KeyPolicy::Regenerate && job.source.parts.iter().any(in_flight) {
+        return Ok(Found::Spoilt);
+    }
+    let mut aliases = there.aliases;
+    aliases.extend(target.aliases(&job.target).await?);
+    Ok(Found::Ours { id: there.id, aliases })
+}
+
+/// The name of an alias must be free, unless it means the job's own collection already.
+async fn free_alias(target: &Client, job: &Job<'_>, alias: &CollectionName) -> Result<()> {
+    let ours = matches!(&job.found, Found::Ours { aliases, .. } if aliases.contains(&alias.name));
+    if ours || target.describe(alias).await?.is_none() {
+        return Ok(());
+    }
+    Err(exists(alias, "an alias or collection").also_hint("or leave aliases out with `--no-aliases`"))
+}
+
+fn exists(name: &CollectionName, what: &str) -> Error {
+    Error::new(ErrorKind::Exists, format!("{what} named {name} exists on the target already"))
+        .hint("import under another name with `--rename`, or remove the one that is there; an interrupted import goes on only with its own journal: the same command, on the same machine or with the same `--journal`")
+}
+
+fn not_ours(name: &CollectionName, why: &str) -> Error {
+    let what = format!("{name} exists on the target and is not what this import has made there: {why}");
+    Error::new(ErrorKind::Exists, what)
+        .hint("import under another name with `--rename`, or remove the one that is there and run the same command again")
 }
 
 fn check_partitions(has_partitions: bool, job: &Job<'_>) -> Result<()> {
@@ -338,13 +419,74 @@ fn unsupported_function(info: &ServerInfo, function: &Function) -> Option<&'stat
     }
 }
 
-/// Step 5 for one collection.
-pub async fn create(target: &Client, job: &Job<'_>) -> Result<()> {
+/// Step 5 for one collection: it is there, empty or with what an earlier run has put into it.
+pub async fn create(target: &Client, job: &Job<'_>, journal: &Journal) -> Result<()> {
     let meta = &job.source.meta;
-    target.create_collection(&job.target, meta, job.keys).await?;
+    let id = match &job.found {
+        Found::Ours { id, .. } => *id,
+        found => {
+            if *found == Found::Spoilt {
+                drop_spoilt(target, job, &journal.noted()).await?;
+            }
+            if *found != Found::Nothing {
+                journal.gone(&job.target).await?;
+            }
+            let tried_before = *found == Found::Gone;
+            journal.creating(&job.target).await?;
+            if let Err(error) = target.create_collection(&job.target, meta, job.keys).await {
+                // What an earlier run asked for may have been made just now.
+                let there = tried_before && found_now(target, job, journal).await;
+                if !there {
+                    return Err(error);
+                }
+            }
+            let made = target.describe(&job.target).await?;
+            made.ok_or_else(|| vanished(&job.target))?.id
+        }
+    };
+    if journal.noted().creation(&job.target) != Some(Creation::Made(id)) {
+        journal.created(&job.target, id).await?;
+    }
     if !meta.schema.has_partition_key() {
-        for partition in meta.partitions.iter().filter(|p| *p != DEFAULT_PARTITION) {
+        let there = match job.found {
+            Found::Ours { .. } => target.partitions(&job.target).await?,
+            _ => Vec::new(),
+        };
+        let wanted = meta.partitions.iter().filter(|p| *p != DEFAULT_PARTITION);
+        for partition in wanted.filter(|p| !there.contains(p)) {
             target.create_partition(&job.target, partition).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn found_now(target: &Client, job: &Job<'_>, journal: &Journal) -> bool {
+    matches!(found(target, job, &journal.noted()).await, Ok(Found::Ours { .. }))
+}
+
+/// Drops what this import has made of a collection, after a last look that nobody else uses it: it
+/// has no more rows than were sent.
+async fn drop_spoilt(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<()> {
+    target.flush(&job.target).await?;
+    let (rows, sent) = (target.statistics_rows(&job.target).await?, job.rows_noted(noted).1);
+    if rows > sent {
+        let why = format!("it has {rows} rows, of which this import has sent at most {sent}");
+        return Err(not_ours(&job.target, &why));
+    }
+    tracing::warn!("{}: dropping the {rows} rows of an earlier run, which cannot be told apart", job.target);
+    target.drop_collection(&job.target).await
+}
+
+fn vanished(name: &CollectionName) -> Error {
+    Error::new(ErrorKind::Temporary, format!("{name} was created, and the target does not know it"))
+        .hint("see whether somebody else drops collections there, then run the same command again")
+}
+
+/// Step 9 for one collection: other names, of which an earlier run may have made some.
+pub async fn create_aliases(target: &Client, job: &Job<'_>) -> Result<()> {
+    for alias in &job.aliases {
+        if !matches!(&job.found, Found::Ours { aliases, .. } if aliases.contains(alias)) {
+            target.create_alias(&job.target, alias).await?;
         }
     }
     Ok(())
@@ -406,14 +548,15 @@ fn usual_metric(kind: &FieldType) -> &'static str {
     }
 }
 
-/// Says what a failed import has left on the target.
+/// Says what a failed import has left on the target, and that the same command goes on with it.
 pub fn left_behind(error: Error, created: &[CollectionName]) -> Error {
     if created.is_empty() {
         return error;
     }
     let names: Vec<_> = created.iter().map(ToString::to_string).collect();
     error.also_hint(&format!(
-        "this import has created {} and not filled them completely: drop them on the target before importing again",
+        "this import has created {} and not filled them completely: the same command again goes on with them; to give \
+         it up, drop them on the target",
         names.join(", ")
     ))
 }

@@ -58,6 +58,21 @@ impl Client {
         Ok(())
     }
 
+    /// Drops a collection.
+    pub async fn drop_collection(&self, name: &CollectionName) -> Result<()> {
+        let request = api::DropCollectionRequest {
+            db_name: name.database.clone(),
+            collection_name: name.name.clone(),
+            ..Default::default()
+        };
+        let _: Status = self
+            .call("DropCollection", &name.database, &request, Repeat::Freely)
+            .await
+            .map_err(Error::from)
+            .context(|| format!("dropping {name}"))?;
+        Ok(())
+    }
+
     /// Ends the time in which a collection that makes its own keys takes given ones: its property
     /// becomes again what it was on the source.
     pub async fn stop_taking_keys(

@@ -83,17 +83,20 @@ class Proxy:
     `hold`: a request that contains these bytes is not forwarded, and nothing else of its connection after it.
     `swallow`: a request that contains these bytes is forwarded, and the server's answer to it is kept back.
     `pause`: seconds to wait for each 16 KiB that the server sends.
+    `hold_at`, `swallow_at`: the same for the n-th gRPC request of all connections (an HTTP/2 HEADERS frame).
     """
 
     def __init__(
         self, upstream: str, tls: ssl.SSLContext | None = None, hold: bytes = b"", swallow: bytes = b"", pause: float = 0,
-        request_pause: float = 0,
+        request_pause: float = 0, hold_at: int = 0, swallow_at: int = 0,
     ):  # fmt: skip
         where = urlsplit(upstream)
         self._upstream = (where.hostname, where.port)
         self._tls = tls
         self.hold, self.swallow, self.pause, self.request_pause = hold, swallow, pause, request_pause
+        self.hold_at, self.swallow_at, self.requests = hold_at, swallow_at, 0
         self.stopped = threading.Event()  # a request met `hold` or `swallow`
+        self.answered = threading.Event()  # and the server has answered one whose answer is kept back
         self.connections = 0  # that came through, TLS handshake included
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -117,7 +120,10 @@ class Proxy:
 
     def let_go(self) -> None:
         """What was held goes on its way, and nothing is held any more."""
-        self.hold = b""
+        self.hold = self.swallow = b""
+        self.hold_at = self.swallow_at = self.requests = 0
+        self.stopped.clear()
+        self.answered.clear()
 
     def _wait(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
@@ -159,6 +165,8 @@ class Proxy:
                         end.transport.abort()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mute: asyncio.Event) -> None:
+        if self.hold_at or self.swallow_at:
+            return await self._up_by_requests(reader, writer, mute)
         tail = b""
         while data := await reader.read(CHUNK):
             seen = tail + data
@@ -175,9 +183,27 @@ class Proxy:
             writer.write(data)
             await writer.drain()
 
+    async def _up_by_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mute: asyncio.Event) -> None:
+        """HTTP/2: the preface, then frames with a length of three bytes, a type, flags and a stream."""
+        writer.write(await reader.readexactly(24))
+        while True:
+            head = await reader.readexactly(9)
+            body = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if head[3] == 1:  # HEADERS: a request begins
+                self.requests += 1
+                if self.requests == self.hold_at:
+                    self.stopped.set()
+                    await asyncio.Event().wait()
+                if self.requests == self.swallow_at:
+                    self.stopped.set()
+                    mute.set()
+            writer.write(head + body)
+            await writer.drain()
+
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mute: asyncio.Event) -> None:
         while data := await reader.read(CHUNK):
             if mute.is_set():
+                self.answered.set()
                 continue
             if self.pause:
                 await asyncio.sleep(self.pause)

@@ -257,13 +257,12 @@ def snapshot(tool: Tool, source: Cluster, docs: data.Spec, tmp_path_factory: pyt
 def test_interrupt_an_import(
     tool: Tool, target: Cluster, docs: data.Spec, snapshot: FolderBucket, unique: str, how: signal.Signals
 ) -> None:
-    """What was created is named, so that it can be dropped; run again, it is not touched; dropped, all arrives."""
+    """What was created is named, and the same command goes on with it. (test_resume.py has all the ways to die.)"""
     database, name = f"{unique}_db", f"{unique}__half"
     place = f"{database}.{name}"
-    args = ("import", snapshot.url("snap"), "--target", target.uri, "--rename", f"{docs.name}={place}")
+    args = ("import", snapshot.url("snap"), "--rename", f"{docs.name}={place}", "-j", "1", "--target")
     with Proxy(target.uri, request_pause=0.02) as proxy:
-        slow = [proxy.uri if arg == target.uri else arg for arg in args]
-        process: subprocess.Popen = tool.start(*slow, "-j", "1", "--json")
+        process: subprocess.Popen = tool.start(*args, proxy.uri, "--json")
         try:
             made = lambda: database in target.databases() and name in target.collections(database)  # noqa: E731
             wait_for("the collection", lambda: made() or process.poll() is not None, every=0.005)
@@ -274,22 +273,24 @@ def test_interrupt_an_import(
             seconds = time.monotonic() - began
         finally:
             process.kill()
-    if how == signal.SIGKILL:
-        assert code == -signal.SIGKILL
-    else:
-        assert code == SIGNALS[how]
-        error = interrupted(out, err, code, seconds)
-        said = " ".join([error["message"], *error["causes"], error["hint"] or ""])
-        assert place in said and "drop" in said, error
-        assert place in err
-    target.load(name, database)
-    assert target.count(docs, name, database) < ROWS, "it was complete, so this shows nothing"
-    count = target.count(docs, name, database)
-    result = tool.run(*args, code=exits.EXISTS)
-    assert name in result.error["message"]
-    assert target.count(docs, name, database) == count, "an existing collection was touched"
-    target.client(database).drop_collection(name)
-    tool.run(*args)
+        if how == signal.SIGKILL:
+            assert code == -signal.SIGKILL
+        else:
+            assert code == SIGNALS[how]
+            error = interrupted(out, err, code, seconds)
+            said = " ".join([error["message"], *error["causes"], error["hint"] or ""])
+            assert place in said and "same command" in said and "drop" in said, error
+            assert place in err
+        target.load(name, database)
+        count = target.count(docs, name, database)
+        assert count < ROWS, "it was complete, so this shows nothing"
+        # by another address it is another import: without its journal nothing is guessed
+        result = tool.run(*args, target.uri, code=exits.EXISTS)
+        assert name in result.error["message"]
+        assert target.count(docs, name, database) == count, "an existing collection was touched"
+        proxy.request_pause = 0
+        tool.run(*args, proxy.uri)
+    assert not target.loaded(name, database), "it is not left loaded"
     assert compare_rows(docs, target, name, database) == []
     target.client(database).drop_collection(name)
 

@@ -1,0 +1,451 @@
+//! The journal of an import: what it has made on the target and which parts are in, so that the
+//! same command goes on where an earlier run ended, however that ended.
+//!
+//! Owns: the file, that one import at a time writes to it, that a line is on disk before what it
+//! announces is done, and a last line that was torn. Does not own: what follows from a line
+//! (`plan`, `load`).
+//!
+//! One line an event: sixteen hex digits of the SHA-256 of the rest, a space, JSON. The first line
+//! says which import it is. There are no secrets in it.
+
+use crate::blocking::blocking;
+use crate::digest::Sha256;
+use crate::error::{Error, ErrorKind, Result};
+use crate::milvus::KeyPolicy;
+use crate::schema::CollectionName;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// The version of the lines. 1: the first.
+const VERSION: u32 = 1;
+
+/// Hex digits of a line's checksum.
+const CHECKSUM_DIGITS: usize = 16;
+
+/// Which import a journal belongs to. What does not change the rows that arrive (parallelism,
+/// whether to load) is not part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    journal: u32,
+    /// SHA-256 of COMMIT.json.
+    snapshot: Sha256,
+    /// Scheme, host and port.
+    target: String,
+    /// What goes where, in the order of the snapshot.
+    collections: Vec<Mapping>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mapping {
+    source: Name,
+    target: Name,
+    keys: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Name {
+    database: String,
+    name: String,
+}
+
+impl From<&CollectionName> for Name {
+    fn from(name: &CollectionName) -> Self {
+        Name { database: name.database.clone(), name: name.name.clone() }
+    }
+}
+
+impl Identity {
+    /// The import of `collections` (source, target, what becomes of the keys) of the snapshot
+    /// whose COMMIT.json has digest `snapshot` into the server at `target`.
+    pub fn new<'a>(
+        snapshot: Sha256,
+        target: &str,
+        collections: impl Iterator<Item = (&'a CollectionName, &'a CollectionName, KeyPolicy)>,
+    ) -> Self {
+        let mapping = |(source, target, keys): (&CollectionName, &CollectionName, KeyPolicy)| Mapping {
+            source: source.into(),
+            target: target.into(),
+            keys: match keys {
+                KeyPolicy::Given => "given",
+                KeyPolicy::Preserve => "preserve",
+                KeyPolicy::Regenerate => "regenerate",
+                KeyPolicy::AsField => "as-field",
+            }
+            .to_string(),
+        };
+        Identity {
+            journal: VERSION,
+            snapshot,
+            target: target.to_string(),
+            collections: collections.map(mapping).collect(),
+        }
+    }
+
+    fn line(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|e| Error::internal("a journal cannot be begun").because(e))
+    }
+
+    /// Where the journal of this import lies unless the user says otherwise: in the user's folder
+    /// for state, under a name that follows from what the import is.
+    pub fn usual_path(&self) -> Result<PathBuf> {
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+        let state = state.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "there is no place for the import's journal: HOME is not set")
+                .hint("name a file that outlives this run with `--journal FILE`")
+        })?;
+        let name = format!("import-{}.journal", Sha256::of(self.line()?.as_bytes()).prefix(CHECKSUM_DIGITS));
+        Ok(state.join("milvus-handoff").join(name))
+    }
+}
+
+/// What happened, or is about to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+enum Event {
+    /// The collection does not exist and is about to be created.
+    Creating { collection: Name },
+    /// It was created, and the server knows it by this id.
+    Created { collection: Name, id: i64 },
+    /// It is gone: nothing that was noted of it counts any longer.
+    Gone { collection: Name },
+    /// The part's first row is about to be sent.
+    Loading { collection: Name, part: String },
+    /// All its rows are in. `replaced`: some were sent more than once, so that the server's
+    /// statistics may count them twice.
+    Loaded { collection: Name, part: String, replaced: bool },
+}
+
+/// What an import has noted so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Noted {
+    collections: BTreeMap<CollectionName, Collection>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Collection {
+    /// `None` while it is not known whether its creation took effect.
+    id: Option<i64>,
+    parts: BTreeMap<String, PartState>,
+}
+
+/// How far a collection came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// It was about to be created.
+    Begun,
+    /// It was created and has this id.
+    Made(i64),
+}
+
+/// How far a part came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartState {
+    /// Some of its rows may be in.
+    Begun,
+    /// All are, each once; `replaced` as the statistics may count some twice.
+    In {
+        /// Whether rows were sent more than once.
+        replaced: bool,
+    },
+}
+
+impl Noted {
+    /// Whether a run ended while it created a collection or loaded a part.
+    pub fn in_flight(&self) -> bool {
+        let begun = |c: &Collection| c.id.is_none() || c.parts.values().any(|part| *part == PartState::Begun);
+        self.collections.values().any(begun)
+    }
+
+    /// How far `collection` came; `None` if this import has never touched it.
+    pub fn creation(&self, collection: &CollectionName) -> Option<Creation> {
+        self.collections.get(collection).map(|c| c.id.map_or(Creation::Begun, Creation::Made))
+    }
+
+    /// How far a part of `collection` came; `None` if no row of it was ever sent.
+    pub fn part(&self, collection: &CollectionName, part: &str) -> Option<PartState> {
+        self.collections.get(collection)?.parts.get(part).copied()
+    }
+
+    fn apply(&mut self, event: &Event) {
+        let at = |name: &Name| CollectionName::new(&name.database, &name.name);
+        match event {
+            Event::Creating { collection } => {
+                self.collections.insert(at(collection), Collection::default());
+            }
+            Event::Created { collection, id } => {
+                self.collections.entry(at(collection)).or_default().id = Some(*id);
+            }
+            Event::Gone { collection } => {
+                self.collections.remove(&at(collection));
+            }
+            Event::Loading { collection, part } => {
+                let parts = &mut self.collections.entry(at(collection)).or_default().parts;
+                parts.insert(part.clone(), PartState::Begun);
+            }
+            Event::Loaded { collection, part, replaced } => {
+                let parts = &mut self.collections.entry(at(collection)).or_default().parts;
+                parts.insert(part.clone(), PartState::In { replaced: *replaced });
+            }
+        }
+    }
+}
+
+/// An import's journal, open and locked. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal(Arc<Mutex<Open>>);
+
+struct Open {
+    path: PathBuf,
+    identity: Identity,
+    /// `None` until the target is about to be touched for the first time.
+    file: Option<File>,
+    noted: Noted,
+}
+
+impl Journal {
+    /// The journal at `path`: taken up if it is there, begun by [`Journal::begin`] if it is not.
+    /// Refuses one of another import, one that another process holds, and a damaged one.
+    pub fn open(path: PathBuf, identity: Identity) -> Result<Self> {
+        let (file, noted) = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(mut file) => {
+                lock(&file, &path)?;
+                let noted = take_up(&mut file, &path, &identity)?;
+                (Some(file), noted)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => (None, Noted::default()),
+            Err(e) => return Err(unusable(&path, e)),
+        };
+        Ok(Journal(Arc::new(Mutex::new(Open { path, identity, file, noted }))))
+    }
+
+    /// One without a file, for imports that are only planned.
+    pub fn nowhere(identity: Identity) -> Self {
+        Journal(Arc::new(Mutex::new(Open {
+            path: PathBuf::new(),
+            identity,
+            file: None,
+            noted: Noted::default(),
+        })))
+    }
+
+    fn open_now(&self) -> MutexGuard<'_, Open> {
+        // A panic while it was held is this tool's defect; what is on disk is right all the same.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> PathBuf {
+        self.open_now().path.clone()
+    }
+
+    /// Time since the last line was written; `None` if the clock or the file system cannot tell.
+    pub fn age(&self) -> Option<Duration> {
+        self.open_now().file.as_ref()?.metadata().ok()?.modified().ok()?.elapsed().ok()
+    }
+
+    /// What was noted so far.
+    pub fn noted(&self) -> Noted {
+        self.open_now().noted.clone()
+    }
+
+    /// Makes sure that the file is there, before the target is touched.
+    pub async fn begin(&self) -> Result<()> {
+        let journal = self.clone();
+        blocking(move || {
+            let mut open = journal.open_now();
+            if open.file.is_none() {
+                open.file = Some(create(&open.path, &open.identity)?);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// `collection` does not exist and is about to be created.
+    pub async fn creating(&self, collection: &CollectionName) -> Result<()> {
+        self.note(Event::Creating { collection: collection.into() }).await
+    }
+
+    /// `collection` exists, made by this import, and the server knows it by `id`.
+    pub async fn created(&self, collection: &CollectionName, id: i64) -> Result<()> {
+        self.note(Event::Created { collection: collection.into(), id }).await
+    }
+
+    /// `collection` is gone, and with it what was noted of it.
+    pub async fn gone(&self, collection: &CollectionName) -> Result<()> {
+        self.note(Event::Gone { collection: collection.into() }).await
+    }
+
+    /// The first row of `part` is about to be sent.
+    pub async fn loading(&self, collection: &CollectionName, part: &str) -> Result<()> {
+        self.note(Event::Loading { collection: collection.into(), part: part.to_string() }).await
+    }
+
+    /// All rows of `part` are in; `replaced` if some were sent more than once.
+    pub async fn loaded(&self, collection: &CollectionName, part: &str, replaced: bool) -> Result<()> {
+        self.note(Event::Loaded { collection: collection.into(), part: part.to_string(), replaced }).await
+    }
+
+    /// Writes a line; it is on disk when this returns.
+    async fn note(&self, event: Event) -> Result<()> {
+        let journal = self.clone();
+        blocking(move || {
+            let mut open = journal.open_now();
+            let text = serde_json::to_string(&event)
+                .map_err(|e| Error::internal("an event cannot be written").because(e))?;
+            let Open { path, file, noted, .. } = &mut *open;
+            let file = file.as_mut().ok_or_else(|| Error::internal("the journal was not begun"))?;
+            write_line(file, &text).map_err(|e| unusable(path, e))?;
+            noted.apply(&event);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The import is complete: nobody needs its journal any longer.
+    pub fn finish(self) -> std::io::Result<()> {
+        let mut open = self.open_now();
+        match open.file.take() {
+            Some(_) => std::fs::remove_file(&open.path),
+            None => Ok(()),
+        }
+    }
+}
+
+fn lock(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Exists,
+            format!("another import with the journal {} is running", path.display()),
+        )
+        .hint("wait until it ends, then run the same command again if it did not finish")),
+        Err(TryLockError::Error(e)) => Err(unusable(path, e)),
+    }
+}
+
+fn create(path: &Path, identity: &Identity) -> Result<File> {
+    let begun = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path)?;
+        Ok::<_, std::io::Error>((file, File::open(folder)?))
+    };
+    let (mut file, folder) = begun().map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::new(
+            ErrorKind::Exists,
+            format!("another import with the journal {} has just begun", path.display()),
+        )
+        .hint("wait until it ends, then run the same command again if it did not finish"),
+        _ => unusable(path, e),
+    })?;
+    lock(&file, path)?;
+    let line = identity.line()?;
+    write_line(&mut file, &line).and_then(|()| folder.sync_all()).map_err(|e| unusable(path, e))?;
+    Ok(file)
+}
+
+fn write_line(file: &mut File, text: &str) -> std::io::Result<()> {
+    let line = format!("{} {text}\n", checksum(text));
+    file.write_all(line.as_bytes())?;
+    file.sync_data()
+}
+
+fn checksum(text: &str) -> String {
+    Sha256::of(text.as_bytes()).prefix(CHECKSUM_DIGITS)
+}
+
+/// Reads what is there and leaves the file where the next line goes. The last line may be torn:
+/// what it announces was not begun, because lines are on disk before anything follows from them.
+fn take_up(file: &mut File, path: &Path, identity: &Identity) -> Result<Noted> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|e| unusable(path, e))?;
+    let (lines, whole) = whole_lines(&bytes).ok_or_else(|| damaged(path))?;
+    if whole < bytes.len() as u64 {
+        file.set_len(whole).map_err(|e| unusable(path, e))?;
+    }
+    file.seek(SeekFrom::Start(whole)).map_err(|e| unusable(path, e))?;
+
+    let mut noted = Noted::default();
+    let Some((first, events)) = lines.split_first() else {
+        // Not even the first line came to disk, so nothing was begun.
+        let line = identity.line()?;
+        write_line(file, &line).map_err(|e| unusable(path, e))?;
+        return Ok(noted);
+    };
+    if *first != identity.line()? {
+        return Err(other_import(path, first, identity));
+    }
+    for event in events {
+        let event: Event = serde_json::from_str(event).map_err(|e| damaged(path).because(e))?;
+        noted.apply(&event);
+    }
+    Ok(noted)
+}
+
+/// The texts of all whole lines and the bytes that they take; `None` if a line before the last is
+/// not what was written.
+fn whole_lines(bytes: &[u8]) -> Option<(Vec<&str>, u64)> {
+    let mut lines = Vec::new();
+    let mut whole = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let text = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok());
+        let text = text.and_then(|line| line.split_once(' '));
+        match text.filter(|(sum, text)| *sum == checksum(text)) {
+            Some((_, text)) => lines.push(text),
+            None if whole + line.len() == bytes.len() => break,
+            None => return None,
+        }
+        whole += line.len();
+    }
+    Some((lines, whole as u64))
+}
+
+fn other_import(path: &Path, found: &str, wanted: &Identity) -> Error {
+    let place = path.display();
+    let hint = "run the same command as then to finish that import, or name another file with `--journal`";
+    let what = match serde_json::from_str::<Identity>(found) {
+        Ok(found) if found.snapshot != wanted.snapshot => "it is of another snapshot",
+        Ok(found) if found.target != wanted.target => "it goes to another server",
+        Ok(_) => "it takes other collections, puts them elsewhere, or treats their keys otherwise",
+        Err(_) => {
+            return Error::new(
+                ErrorKind::Unsupported,
+                format!("{place} is no journal that this build can read"),
+            )
+            .hint("use the milvus-handoff that wrote it, or name another file with `--journal`");
+        }
+    };
+    Error::new(ErrorKind::Exists, format!("{place} is the journal of another import: {what}")).hint(hint)
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::new(ErrorKind::Integrity, format!("the journal {} is damaged", path.display())).hint(
+        "nothing can be said of what is on the target: drop what this import has created there, remove the journal, \
+         and import again",
+    )
+}
+
+fn unusable(path: &Path, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
+        std::io::ErrorKind::IsADirectory | std::io::ErrorKind::NotADirectory => ErrorKind::Usage,
+        _ => ErrorKind::Temporary,
+    };
+    Error::new(kind, format!("cannot use the journal {}", path.display()))
+        .because(error)
+        .hint("see to it, or name another file that outlives this run with `--journal FILE`; then run the same command again")
+}
