@@ -396,22 +396,21 @@ fn take_up(file: &mut File, path: &Path, identity: &Identity) -> Result<Noted> {
     Ok(noted)
 }
 
-/// The texts of all whole lines and the bytes that they take; `None` if a line before the last is
-/// not what was written.
+/// The texts of all whole lines and the bytes that they take, line breaks included. A crash leaves a
+/// last line without its line break; a line with one that is not what was written is damage (`None`).
 fn whole_lines(bytes: &[u8]) -> Option<(Vec<&str>, u64)> {
     let mut lines = Vec::new();
     let mut whole = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let text = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok());
-        let text = text.and_then(|line| line.split_once(' '));
-        match text.filter(|(sum, text)| *sum == checksum(text)) {
-            Some((_, text)) => lines.push(text),
-            None if whole + line.len() == bytes.len() => break,
-            None => return None,
+        let Some(line) = line.strip_suffix(b"\n") else { break };
+        let (sum, text) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+        if sum != checksum(text) {
+            return None;
         }
-        whole += line.len();
+        lines.push(text);
+        whole += line.len() as u64 + 1;
     }
-    Some((lines, whole as u64))
+    Some((lines, whole))
 }
 
 fn other_import(path: &Path, found: &str, wanted: &Identity) -> Error {
@@ -448,4 +447,97 @@ fn unusable(path: &Path, error: std::io::Error) -> Error {
     Error::new(kind, format!("cannot use the journal {}", path.display()))
         .because(error)
         .hint("see to it, or name another file that outlives this run with `--journal FILE`; then run the same command again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        let (a, b) = (CollectionName::new("a", "docs"), CollectionName::new("b", "docs"));
+        Identity::new(Sha256::of(b"x"), "http://b:19530", [(&a, &b, KeyPolicy::Given)].into_iter())
+    }
+
+    fn reopen(path: &Path) -> Result<Noted> {
+        Journal::open(path.to_path_buf(), identity()).map(|journal| journal.noted())
+    }
+
+    /// A journal with every event in it, and what was noted after each line.
+    async fn written(path: &Path) -> Vec<Noted> {
+        let docs = CollectionName::new("b", "docs");
+        let journal = Journal::open(path.to_path_buf(), identity()).unwrap();
+        journal.begin().await.unwrap();
+        let mut states = vec![journal.noted()];
+        let note = async |event| {
+            journal.note(event).await.unwrap();
+            journal.noted()
+        };
+        let (collection, part) = (Name::from(&docs), "data/\"é\n".to_string());
+        states.push(note(Event::Creating { collection: collection.clone() }).await);
+        states.push(note(Event::Gone { collection: collection.clone() }).await);
+        states.push(note(Event::Creating { collection: collection.clone() }).await);
+        states.push(note(Event::Created { collection: collection.clone(), id: 7 }).await);
+        states.push(note(Event::Loading { collection: collection.clone(), part: part.clone() }).await);
+        states.push(note(Event::Loaded { collection, part: part.clone(), replaced: true }).await);
+        assert_eq!(journal.noted().creation(&docs), Some(Creation::Made(7)));
+        assert_eq!(journal.noted().part(&docs, &part), Some(PartState::In { replaced: true }));
+        states
+    }
+
+    /// Wherever a crash cuts the file, what the whole lines say counts, and new lines can follow.
+    #[tokio::test]
+    async fn a_journal_cut_anywhere_says_what_its_whole_lines_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/journal");
+        let states = written(&path).await;
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in 0..=bytes.len() {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let expected = whole.checked_sub(1).map_or(Noted::default(), |line| states[line].clone());
+            let journal = Journal::open(path.clone(), identity()).unwrap();
+            assert_eq!(journal.noted(), expected, "cut at {cut}");
+            let more = CollectionName::new("b", "more");
+            journal.creating(&more).await.unwrap();
+            drop(journal);
+            assert_eq!(reopen(&path).unwrap().creation(&more), Some(Creation::Begun), "cut at {cut}");
+        }
+    }
+
+    /// A bit that flips before the last line makes the whole journal unusable: nothing is guessed.
+    #[tokio::test]
+    async fn a_flipped_bit_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let states = written(&path).await;
+        let bytes = std::fs::read(&path).unwrap();
+        let last_line = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            match reopen(&path) {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Integrity, "bit {at}"),
+                Ok(noted) => assert!(at >= last_line && noted == states[states.len() - 2], "bit {at}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_import_at_a_time_and_only_its_own_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let first = Journal::open(path.clone(), identity()).unwrap();
+        let second = Journal::open(path.clone(), identity()).unwrap();
+        first.begin().await.unwrap();
+        assert_eq!(second.begin().await.unwrap_err().kind(), ErrorKind::Exists, "the other one was quicker");
+        assert_eq!(reopen(&path).unwrap_err().kind(), ErrorKind::Exists, "it is locked");
+        drop(first);
+        reopen(&path).unwrap();
+        let other = Identity::new(Sha256::of(b"y"), "http://b:19530", std::iter::empty());
+        let refused = Journal::open(path.clone(), other).err().unwrap();
+        assert!(refused.to_string().ends_with("it is of another snapshot"), "{refused}");
+        Journal::open(path.clone(), identity()).unwrap().finish().unwrap();
+        assert!(!path.exists());
+    }
 }

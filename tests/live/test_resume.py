@@ -5,6 +5,7 @@ again, and in the end the target holds exactly the snapshot's rows. Nothing is l
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import random
@@ -30,7 +31,7 @@ from proxy import Proxy
 from tool import Result, Tool, wait_for
 
 SOAK = bool(os.environ.get("SOAK"))
-ROWS = 1200
+ROWS = 2400
 
 
 @dataclass
@@ -45,9 +46,9 @@ class Snapshot:
 
 def auto_id(name: str) -> data.Spec:
     schema = CollectionSchema(
-        [FieldSchema("id", T.INT64, is_primary=True, auto_id=True), FieldSchema("n", T.INT64), FieldSchema("v", T.FLOAT_VECTOR, dim=4)]
+        [FieldSchema("id", T.INT64, is_primary=True, auto_id=True), FieldSchema("n", T.INT64), FieldSchema("v", T.FLOAT_VECTOR, dim=64)]
     )
-    return data.Spec(name, schema, {"_default": [{"n": n, "v": [float(n), 0.5, -1.0, 0.25]} for n in range(ROWS)]}, {"v": ("L2", "AUTOINDEX")})
+    return data.Spec(name, schema, {"_default": [{"n": n, "v": [float(n), 0.5, -1.0, 0.25] * 16} for n in range(ROWS)]}, {"v": ("L2", "AUTOINDEX")})
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def snapshots(tool: Tool, clusters: Servers, tmp_path_factory: pytest.TempPathFa
             spec = data.plain(name, 60)
             source.fill(spec)
         elif kind in ("int", "text"):
-            spec = data.documents(name, ROWS, 16, T.INT64 if kind == "int" else T.VARCHAR)
+            spec = data.documents(name, ROWS, 128, T.INT64 if kind == "int" else T.VARCHAR)
             source.fill(spec)
         else:  # auto-id: the keys are the server's, so they are taken from what it answers
             spec = auto_id(name)
@@ -203,22 +204,24 @@ def test_killed_again_and_again(
     rng = random.Random(seed)
     kills *= 10 if SOAK else 1
     done, finished, gone_on = 0, 0, 0
-    # how long the whole takes when nothing happens: kills are spread over that
-    case = Import(tool, target, target.uri, snapshot, f"{unique}__whole", tmp_path / "journal", "-j", "3")
+    # how long it takes when nothing happens: kills are spread over that, most of them over the time before the flush
+    case = Import(tool, target, target.uri, snapshot, f"{unique}__whole", tmp_path / "journal", "-j", "2")
     whole = case.run().seconds
     case.drop()
     while done < kills:
-        case = Import(tool, target, target.uri, snapshot, f"{unique}__n{finished}", tmp_path / "journal", "-j", "3")
-        while True:
-            before = case.lines("loaded")
-            gone_on += before > 0
+        case = Import(tool, target, target.uri, snapshot, f"{unique}__n{finished}", tmp_path / "journal", "-j", "2")
+        for runs in itertools.count():
+            gone_on += case.lines("loaded") > 0
+            complete = runs > 0 and not case.journal.exists() and case.name in target.collections()
+            if complete:  # killed between its last step and its last word
+                break
             process = case.start()
-            time.sleep(rng.uniform(0, whole))
+            time.sleep(rng.uniform(0, whole if rng.random() < 0.1 else min(whole, 0.5)))
             if not killed(process):
                 assert process.returncode == 0, process.returncode
                 break
             done += 1
-            if done >= kills:
+            if done >= kills and case.journal.exists():
                 case.run()
                 break
         case.whole()
@@ -294,7 +297,7 @@ def test_a_collection_that_somebody_made_anew(half: Import) -> None:
     """The same name is not the same collection: it is not touched. Lite tells no ids, so there the number of rows says
     so: fewer than were in, or more than were sent."""
     for rows in (50, ROWS + 50):
-        other = data.documents(half.snapshot.spec.name, rows, 16)
+        other = data.documents(half.snapshot.spec.name, rows, 128)
         half.target.client().drop_collection(half.name)
         half.target.fill(other, name=half.name, load=False)
         says(half.run(code=exits.EXISTS), half.name, "somebody else")
