@@ -94,7 +94,10 @@ fn decode_field(
     if field.r#type != wire_type(&column.kind) as i32 {
         return Err(misfit(column, format!("the server sent type number {}", field.r#type)));
     }
-    let (valid, mut values) = take_validity(field.valid_data, field.field);
+    let (mut valid, mut values) = take_validity(field.valid_data, field.field);
+    if let Some(WireField::StructArrays(structs)) = &mut values {
+        valid = struct_validity(column, valid, &mut structs.fields)?;
+    }
     let has_nulls = valid.iter().any(|valid| !valid);
     if !has_nulls {
         return decode_values(column, values, rows, name_row);
@@ -109,8 +112,29 @@ fn decode_field(
         _ => name_row(value),
     };
     fill_nulls(column, &mut values, &valid);
-    let array = decode_values(column, values, None, &name_value)?;
+    let array = match values {
+        Some(WireField::StructArrays(structs)) => {
+            decode_structs(column, structs.fields, &valid, &name_value)?
+        }
+        values => decode_values(column, values, None, &name_value)?,
+    };
     with_nulls(column, array, &valid)
+}
+
+/// A struct is null as a whole, and servers say so with every sub-field. Takes the validity out of
+/// the sub-fields, so that they are read as columns without nulls.
+fn struct_validity(column: &Column, own: Vec<bool>, subs: &mut [FieldData]) -> Result<Vec<bool>> {
+    let mut valid = own;
+    for sub in subs {
+        let (said, values) = take_validity(std::mem::take(&mut sub.valid_data), sub.field.take());
+        sub.field = values;
+        if valid.is_empty() {
+            valid = said;
+        } else if !said.is_empty() && said != valid {
+            return Err(misfit(column, "its sub-fields do not agree on which rows are null"));
+        }
+    }
+    Ok(valid)
 }
 
 /// Where nulls are filled in, those of byte strings of a fixed length may be empty. Elsewhere an
@@ -173,7 +197,7 @@ fn decode_values(
     match values {
         Some(WireField::Scalars(scalars)) => decode_scalars(column, scalars, name_row),
         Some(WireField::Vectors(vectors)) => decode_vectors(column, vectors.data, rows, name_row),
-        Some(WireField::StructArrays(structs)) => decode_structs(column, structs.fields, name_row),
+        Some(WireField::StructArrays(structs)) => decode_structs(column, structs.fields, &[], name_row),
         None => Ok(arrow_array::new_empty_array(&arrow_type(&column.kind))),
     }
 }
@@ -518,8 +542,14 @@ fn decode_vector_lists(
     list_of(offsets_of(column, &counts)?, vectors, false)
 }
 
-/// One array a sub-field, all of the same length in a row, as a list of structs.
-fn decode_structs(column: &Column, mut subs: Vec<FieldData>, name_row: NameRow) -> Result<ArrayRef> {
+/// One array a sub-field, all of the same length in a row, as a list of structs. Where `valid` has
+/// nulls, the result has only the rows that are not null, whichever layout a sub-field has.
+fn decode_structs(
+    column: &Column,
+    mut subs: Vec<FieldData>,
+    valid: &[bool],
+    name_row: NameRow,
+) -> Result<ArrayRef> {
     let FieldType::StructArray { fields } = &column.kind else { return Err(other_layout(column)) };
     let mut offsets: Option<OffsetBuffer<i32>> = None;
     let mut members: Vec<ArrayRef> = Vec::with_capacity(fields.len());
@@ -530,6 +560,7 @@ fn decode_structs(column: &Column, mut subs: Vec<FieldData>, name_row: NameRow) 
             .position(|f| short_name(&f.field_name) == field.name)
             .ok_or_else(|| misfit(&sub, "the server's reply does not have it"))?;
         let lists = decode_field(&sub, subs.swap_remove(position), None, name_row)?;
+        let lists = without_nulls(lists, valid)?;
         let lists = lists.as_any().downcast_ref::<ListArray>().ok_or_else(|| other_layout(&sub))?;
         match &offsets {
             Some(offsets) if offsets != lists.offsets() => {
@@ -545,6 +576,15 @@ fn decode_structs(column: &Column, mut subs: Vec<FieldData>, name_row: NameRow) 
     let structs = struct_array(fields, members)?;
     let offsets = offsets.ok_or_else(|| other_layout(column))?;
     Ok(Arc::new(list_of(offsets, structs, false)?))
+}
+
+/// The rows of an aligned column that are not null; a compacted one as it is.
+fn without_nulls(array: ArrayRef, valid: &[bool]) -> Result<ArrayRef> {
+    if array.len() != valid.len() || valid.iter().all(|valid| *valid) {
+        return Ok(array);
+    }
+    arrow_select::filter::filter(&array, &BooleanArray::from(valid.to_vec()))
+        .map_err(|e| Error::internal("nulls cannot be left out").because(e))
 }
 
 fn struct_array(fields: &[Field], members: Vec<ArrayRef>) -> Result<ArrayRef> {

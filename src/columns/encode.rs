@@ -61,11 +61,15 @@ fn encode_column(column: &Column, array: &ArrayRef) -> Result<FieldData> {
         valid = vec![true; array.len()];
     }
     let mut field = encode_values(column, &values)?;
-    // New servers read the validity inside the values, old ones the one beside them.
+    // New servers read the validity inside the values, old ones the one beside them. Of a struct they
+    // read that of its sub-fields, which is the same for all, and none of the struct itself.
     match &mut field {
         WireField::Scalars(scalars) => scalars.valid_data.clone_from(&valid),
         WireField::Vectors(vectors) => vectors.valid_data.clone_from(&valid),
-        WireField::StructArrays(_) => {}
+        WireField::StructArrays(structs) => {
+            let valid = std::mem::take(&mut valid);
+            structs.fields.iter_mut().for_each(|sub| set_validity(sub, &valid));
+        }
     }
     Ok(FieldData {
         r#type: wire_type(&column.kind) as i32,
@@ -75,6 +79,15 @@ fn encode_column(column: &Column, array: &ArrayRef) -> Result<FieldData> {
         valid_data: valid,
         ..Default::default()
     })
+}
+
+fn set_validity(sub: &mut FieldData, valid: &[bool]) {
+    sub.valid_data = valid.to_vec();
+    match &mut sub.field {
+        Some(WireField::Scalars(scalars)) => scalars.valid_data = valid.to_vec(),
+        Some(WireField::Vectors(vectors)) => vectors.valid_data = valid.to_vec(),
+        Some(WireField::StructArrays(_)) | None => {}
+    }
 }
 
 fn scalars(data: Scalars) -> WireField {

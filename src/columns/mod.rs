@@ -20,7 +20,8 @@
 //!
 //! Nulls: replies carry validity inside the scalars or vectors (new) or beside them (old), and the
 //! values of null rows are left out (compacted) or filled in (aligned); all four are read. Inserts
-//! carry both validities and compacted values.
+//! carry both validities and compacted values. A struct is null as a whole: each of its sub-fields
+//! carries the same validity, and the struct none.
 //!
 //! Owns: that table, and the checks that values fit their declared type. Pure. Does not own:
 //! Parquet (`part`), requests (`milvus`), or what happens to a bad value (the stories).

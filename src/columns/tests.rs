@@ -381,7 +381,18 @@ pub(crate) fn with_validity(column: &Column, valid: Vec<bool>, mut data: WireFie
     match &mut data {
         WireField::Scalars(scalars) => scalars.valid_data.clone_from(&valid),
         WireField::Vectors(vectors) => vectors.valid_data.clone_from(&valid),
-        WireField::StructArrays(_) => {}
+        // A struct is null as a whole, and its sub-fields say so.
+        WireField::StructArrays(structs) => {
+            for sub in &mut structs.fields {
+                match sub.field.as_mut().unwrap() {
+                    WireField::Scalars(scalars) => scalars.valid_data.clone_from(&valid),
+                    WireField::Vectors(vectors) => vectors.valid_data.clone_from(&valid),
+                    WireField::StructArrays(_) => panic!("structs are not within structs"),
+                }
+                sub.valid_data.clone_from(&valid);
+            }
+            return field(column, data);
+        }
     }
     FieldData { valid_data: valid, ..field(column, data) }
 }
@@ -426,34 +437,73 @@ fn as_servers_say_it(column: &Column, mut data: FieldData, id: i64, choices: u16
         data.is_dynamic = true;
     }
     // Values of null rows are left out, or something stands there.
-    if choice(5) && !data.valid_data.is_empty() {
-        let valid = data.valid_data.clone();
-        fill_in(data.field.as_mut().unwrap(), &column.kind, &valid, choice(6));
-    }
+    let fill = |data: &mut FieldData, kind: &FieldType| {
+        if !data.valid_data.is_empty() {
+            let valid = data.valid_data.clone();
+            fill_in(data.field.as_mut().unwrap(), kind, &valid, choice(6));
+        }
+    };
     if let Some(WireField::StructArrays(structs)) = &mut data.field {
-        for sub in &mut structs.fields {
+        let valid = structs.fields[0].valid_data.clone();
+        for (place, sub) in structs.fields.iter_mut().enumerate() {
+            // Scalars aligned and vectors compacted, the other way round, or all alike.
+            if choice(5) ^ (choice(9) && place % 2 == 1) {
+                fill(sub, &FieldType::Bool);
+            }
             if choice(1) {
                 sub.field_name = format!("{}[{}]", column.name, sub.field_name);
             }
-            say_it_otherwise(sub.field.as_mut().unwrap(), choices);
+            let inside = say_it_otherwise(sub.field.as_mut().unwrap(), choices);
+            place_validity(&mut sub.valid_data, inside, choices);
+            if choice(10) && place > 0 {
+                // Said once is enough.
+                sub.valid_data.clear();
+                inside_of(sub).clear();
+            }
+        }
+        if choice(11) {
+            data.valid_data = valid;
         }
         if choice(2) {
             structs.fields.reverse();
         }
         return data;
     }
+    if choice(5) {
+        fill(&mut data, &column.kind);
+    }
     let inside = say_it_otherwise(data.field.as_mut().unwrap(), choices);
-    // Validity beside the values, within them, or both; and none at all if nothing is null.
-    match (choice(7), choice(8)) {
-        (true, false) => data.valid_data.clear(),
+    place_validity(&mut data.valid_data, inside, choices);
+    data
+}
+
+/// Validity beside the values, within them, or both; and none at all if nothing is null.
+fn place_validity(beside: &mut Vec<bool>, inside: &mut Vec<bool>, choices: u16) {
+    match (choices & (1 << 7) != 0, choices & (1 << 8) != 0) {
+        (true, false) => beside.clear(),
         (false, true) => inside.clear(),
-        (true, true) if data.valid_data.iter().all(|valid| *valid) => {
-            data.valid_data.clear();
+        (true, true) if beside.iter().all(|valid| *valid) => {
+            beside.clear();
             inside.clear();
         }
         _ => {}
     }
-    data
+}
+
+fn inside_of(data: &mut FieldData) -> &mut Vec<bool> {
+    match data.field.as_mut().unwrap() {
+        WireField::Scalars(field) => &mut field.valid_data,
+        WireField::Vectors(field) => &mut field.valid_data,
+        WireField::StructArrays(_) => panic!("structs are not within structs"),
+    }
+}
+
+/// The validity of a column as an insert carries it.
+fn validity_of(data: &FieldData) -> &[bool] {
+    match &data.field {
+        Some(WireField::StructArrays(structs)) => &structs.fields[0].valid_data,
+        _ => &data.valid_data,
+    }
 }
 
 /// Other spellings of the same values; gives the validity inside of them.
@@ -563,11 +613,7 @@ fn fill_in(values: &mut WireField, kind: &FieldType, valid: &[bool], zeros: bool
             Vectors::SparseFloatVector(d) => spread(&mut d.contents, valid, &[vec![]]),
             Vectors::VectorArray(d) => spread(&mut d.data, valid, &[VectorField::default()]),
         },
-        WireField::StructArrays(structs) => {
-            for sub in &mut structs.fields {
-                fill_in(sub.field.as_mut().unwrap(), &FieldType::Bool, valid, zeros);
-            }
-        }
+        WireField::StructArrays(_) => panic!("sub-fields are filled in one by one"),
     }
 }
 
@@ -597,7 +643,7 @@ proptest! {
         let batch = decode(&columns, KEY, shuffled).unwrap();
         prop_assert_eq!(batch.schema(), arrow_schema(&columns));
         for (array, data) in batch.columns().iter().zip(&sent) {
-            prop_assert_eq!(array.null_count(), data.valid_data.iter().filter(|valid| !**valid).count());
+            prop_assert_eq!(array.null_count(), validity_of(data).iter().filter(|valid| !**valid).count());
         }
         let again = encode(&columns, &batch).unwrap();
         prop_assert_eq!(again.len(), rows);

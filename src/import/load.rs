@@ -3,6 +3,7 @@
 
 use super::journal::{Journal, PartState};
 use super::plan::Job;
+use super::values::Particular;
 use crate::blocking::blocking;
 use crate::columns::{self, wire_bytes};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -110,12 +111,14 @@ async fn load_part(
     let (sender, mut receiver) = mpsc::channel::<InsertRequest>(1);
     let name = job.target.clone();
     let partition = job.partition(part).map(str::to_string);
+    let particular = Particular::of(&target.info);
     let read = async move {
         loop {
             let (columns, name, partition, key_field) =
                 (columns.clone(), name.clone(), partition.clone(), key_field.clone());
             let step = blocking(move || {
                 let Some(batch) = reader.next_batch()? else { return Ok(None) };
+                particular.check(&columns, &batch, &key_field)?;
                 let requests =
                     encode_batches(&columns, &name, partition.as_deref(), &batch, keys, &key_field)?;
                 Ok(Some((reader, requests)))

@@ -11,11 +11,12 @@ mod check;
 mod journal;
 mod load;
 mod plan;
+mod values;
 
 use crate::capacity;
 use crate::digest::Sha256;
 use crate::error::{Context, Result};
-use crate::milvus::{Client, Endpoint, IndexMade, KeyPolicy, LoadState, ServerKind};
+use crate::milvus::{Client, Endpoint, IndexMade, LoadState, ServerKind};
 use crate::opened;
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
@@ -209,7 +210,7 @@ async fn fill(
         if made.is_err() && matches!(target.describe(&job.target).await, Ok(None)) {
             created.pop();
         }
-        made?;
+        outcome.warnings.extend(made?);
     }
 
     // 6. Rows, from several parts at once.
@@ -223,9 +224,7 @@ async fn fill(
         target.flush(&job.target).await.context(about)?;
         target.wait_for_indexes(&job.target).await.context(about)?;
 
-        if job.keys == KeyPolicy::Preserve {
-            target.stop_taking_keys(&job.target, &job.source.meta.properties).await.context(about)?;
-        }
+        target.end_load(&job.target, &job.source.meta, job.keys).await.context(about)?;
 
         // 8. Counts.
         let inexact = replaced.contains(&job.target);

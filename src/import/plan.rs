@@ -169,6 +169,18 @@ pub async fn against_target<'a>(
         let known = target.databases().await?;
         let missing = wanted.iter().filter(|wanted| !known.iter().any(|known| known == *wanted));
         new_databases.extend(missing.map(|name| new_database(name, manifest, &jobs, &mut warnings)));
+        for name in wanted.iter().filter(|name| known.iter().any(|known| known == *name)) {
+            let wished = source_properties(name, manifest, &jobs);
+            if !wished.is_empty() {
+                let there = target.database_properties(name).await?;
+                let other = wished.iter().filter(|(key, value)| there.get(*key) != Some(*value));
+                warnings.extend(other.map(|(key, _)| {
+                    format!(
+                        "database {name}: it exists already, so the source's property {key} is not set on it"
+                    )
+                }));
+            }
+        }
     } else if let Some(database) = wanted.iter().find(|d| **d != DEFAULT_DATABASE) {
         let what = format!("the target has no databases, so there is no place for {database}.*");
         return Err(Error::new(ErrorKind::Unsupported, what).hint(format!(
@@ -238,18 +250,25 @@ fn takes_keys(info: &ServerInfo) -> bool {
     }
 }
 
-/// A database as it was on the source, if all that goes into it comes from one.
-fn new_database(name: &str, manifest: &Manifest, jobs: &[Job], warnings: &mut Vec<String>) -> Database {
+/// The properties of the source's database, if all that goes into a database comes from one.
+fn source_properties(name: &str, manifest: &Manifest, jobs: &[Job]) -> BTreeMap<String, String> {
     let sources: BTreeSet<&str> = jobs
         .iter()
         .filter(|job| job.target.database == name)
         .map(|job| job.source.meta.name.database.as_str())
         .collect();
-    let mut properties = BTreeMap::new();
-    if let (1, Some(source)) = (sources.len(), sources.first()) {
-        let known = manifest.databases.iter().find(|d| d.name == **source);
-        properties = known.map(|d| d.properties.clone()).unwrap_or_default();
+    match (sources.len(), sources.first()) {
+        (1, Some(source)) => {
+            let known = manifest.databases.iter().find(|d| d.name == **source);
+            known.map(|d| d.properties.clone()).unwrap_or_default()
+        }
+        _ => BTreeMap::new(),
     }
+}
+
+/// A database as it was on the source.
+fn new_database(name: &str, manifest: &Manifest, jobs: &[Job], warnings: &mut Vec<String>) -> Database {
+    let mut properties = source_properties(name, manifest, jobs);
     let dropped: Vec<_> =
         properties.keys().filter(|key| !is_portable_database_property(key)).cloned().collect();
     for key in dropped {
@@ -335,11 +354,17 @@ fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
         }
         unsupported_field(info, field)
     };
+    // One reason for all of them: it is their number.
+    let vectors: Vec<_> = fields.clone().filter(|f| f.kind.is_vector()).map(|f| f.name.as_str()).collect();
+    let many = (vectors.len() > 1 && older_than(info, (2, 4))).then(|| {
+        format!("{name} fields {}: more than one vector field is known since 2.4", vectors.join(", "))
+    });
     let functions = job.source.meta.schema.functions.iter();
     let functions = functions
         .filter_map(|f| unsupported_function(info, f).map(|r| format!("{name} function {:?}: {r}", f.name)));
     fields
         .filter_map(|f| reason(f).map(|r| format!("{name} field {:?}: {r}", f.name)))
+        .chain(many)
         .chain(functions)
         .collect()
 }
@@ -361,6 +386,9 @@ fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
     }
     if field.nullable && field.kind.is_vector() && before((2, 6)) {
         return Some("nullable vectors are known since 2.6".into());
+    }
+    if field.nullable && matches!(field.kind, FieldType::StructArray { .. }) && before((3, 0)) {
+        return Some("nullable struct arrays are known since 3.0".into());
     }
     if field.clustering_key && before((2, 4)) {
         return Some("clustering keys are known since 2.4".into());
@@ -385,6 +413,10 @@ fn unsupported_type(info: &ServerInfo, kind: &FieldType) -> Option<&'static str>
         FieldType::StructArray { .. } | FieldType::VectorArray { .. } if before((2, 6)) => {
             Some("known since 2.6")
         }
+        FieldType::StructArray { fields } if before((3, 0)) => fields.iter().find_map(|sub| match sub.kind {
+            FieldType::Array { element_nullable: true, .. } => Some("known with null elements since 3.0"),
+            _ => None,
+        }),
         FieldType::Text if before((3, 0)) => Some("known since 3.0"),
         FieldType::Array { element_nullable: true, .. } if before((3, 0)) => Some("known since 3.0"),
         FieldType::BinaryVector { .. }
@@ -419,8 +451,9 @@ fn unsupported_function(info: &ServerInfo, function: &Function) -> Option<&'stat
     }
 }
 
-/// Step 5 for one collection: it is there, empty or with what an earlier run has put into it.
-pub async fn create(target: &Client, job: &Job<'_>, journal: &Journal) -> Result<()> {
+/// Step 5 for one collection: it is there, empty or with what an earlier run has put into it. Gives
+/// what people should know of it.
+pub async fn create(target: &Client, job: &Job<'_>, journal: &Journal) -> Result<Option<String>> {
     let meta = &job.source.meta;
     let id = match &job.found {
         Found::Ours { id, .. } => *id,
@@ -457,7 +490,13 @@ pub async fn create(target: &Client, job: &Job<'_>, journal: &Journal) -> Result
             target.create_partition(&job.target, partition).await?;
         }
     }
-    Ok(())
+    // The Lites have no shards, whatever they say.
+    if target.info.kind != ServerKind::Milvus {
+        return Ok(None);
+    }
+    let shards = target.describe(&job.target).await?.ok_or_else(|| vanished(&job.target))?.shards;
+    Ok((shards < meta.shards)
+        .then(|| format!("{}: the target takes {shards} shards and not {}", job.target, meta.shards)))
 }
 
 async fn found_now(target: &Client, job: &Job<'_>, journal: &Journal) -> bool {
@@ -515,6 +554,14 @@ pub async fn create_indexes(
             usual
         });
         let name = index.map_or("", |i| i.name.as_str());
+        // AUTOINDEX takes no third parameter; how the source's own index was built means nothing to it.
+        let settings = index.iter().flat_map(|i| i.params.keys());
+        for key in settings.filter(|key| key.starts_with("mmap.") || key.starts_with("bm25_")) {
+            warnings.push(format!(
+                "{}: the index on {field:?} had {key} on the source, which AUTOINDEX does not take",
+                job.target
+            ));
+        }
         let index = target.create_vector_index(&job.target, &field, kind, name, metric).await?;
         if index.index_type != "AUTOINDEX" {
             warnings.push(format!(
@@ -542,6 +589,7 @@ pub async fn create_indexes(
 /// What Milvus takes when no metric is named (2.4 and later).
 fn usual_metric(kind: &FieldType) -> &'static str {
     match kind {
+        FieldType::VectorArray { element, .. } => usual_metric(element),
         FieldType::BinaryVector { .. } => "HAMMING",
         FieldType::SparseFloatVector => "IP",
         _ => "COSINE",

@@ -227,6 +227,7 @@ impl Client {
             output_fields: vec!["count(*)".to_string()],
             partition_names: partition.map(str::to_string).into_iter().collect(),
             guarantee_timestamp: view.timestamp(),
+            query_params: view.count_params(),
             consistency_level: view.consistency_level() as i32,
             skip_rls: true,
             ..Default::default()

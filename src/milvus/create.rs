@@ -2,7 +2,7 @@
 
 use super::call::{Failure, Repeat, RpcError};
 use super::connect::{Client, ServerKind};
-use super::wire_schema::{self, KeyPolicy, TAKES_KEYS};
+use super::wire_schema::{self, KeyPolicy};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::schema::{CollectionName, FieldType};
 use crate::snapshot::{CollectionMeta, Index};
@@ -42,19 +42,28 @@ impl Client {
     }
 
     /// Creates `target` with the schema of `meta`: every attribute as the source described it,
-    /// save what a server assigns by itself.
+    /// save what a server assigns by itself. A server that takes fewer shards says how many, and then
+    /// gets so many.
     pub async fn create_collection(
         &self,
         target: &CollectionName,
         meta: &CollectionMeta,
         keys: KeyPolicy,
     ) -> Result<()> {
-        let request = wire_schema::create_request(target, meta, keys)?;
-        let _: Status = self
-            .call("CreateCollection", &target.database, &request, Repeat::IfNotDone)
-            .await
-            .map_err(Error::from)
-            .context(|| format!("creating {target}"))?;
+        let on = wire_schema::properties_of_the_load(&self.info, &meta.schema, keys);
+        let mut request = wire_schema::create_request(target, meta, keys, &on)?;
+        let doing = || format!("creating {target}");
+        let create = async |request: &api::CreateCollectionRequest| {
+            self.call::<Status>("CreateCollection", &target.database, request, Repeat::IfNotDone).await
+        };
+        match create(&request).await {
+            Ok(_) => return Ok(()),
+            Err(e) => match most_shards(&e.reason) {
+                Some(most) if most < request.shards_num => request.shards_num = most,
+                _ => return Err(Error::from(e).context(doing())),
+            },
+        }
+        create(&request).await.map_err(Error::from).context(doing)?;
         Ok(())
     }
 
@@ -73,22 +82,34 @@ impl Client {
         Ok(())
     }
 
-    /// Ends the time in which a collection that makes its own keys takes given ones: its property
-    /// becomes again what it was on the source.
-    pub async fn stop_taking_keys(
+    /// Ends the time in which a collection is filled: the properties that were on for it become again
+    /// what they were on the source.
+    pub async fn end_load(
         &self,
         target: &CollectionName,
-        source: &BTreeMap<String, String>,
+        meta: &CollectionMeta,
+        keys: KeyPolicy,
     ) -> Result<()> {
-        let before = source.get(TAKES_KEYS);
-        let request = api::AlterCollectionRequest {
-            db_name: target.database.clone(),
-            collection_name: target.name.clone(),
-            properties: before.map(|value| pair(TAKES_KEYS, value)).into_iter().collect(),
-            delete_keys: if before.is_none() { vec![TAKES_KEYS.to_string()] } else { Vec::new() },
-            ..Default::default()
-        };
-        let _: Status = self.call("AlterCollection", &target.database, &request, Repeat::Freely).await?;
+        let on = wire_schema::properties_of_the_load(&self.info, &meta.schema, keys);
+        let before = |key: &&&str| meta.properties.get(**key);
+        let properties: Vec<_> =
+            on.iter().filter_map(|key| before(&key).map(|value| pair(key, value))).collect();
+        let delete_keys: Vec<_> =
+            on.iter().filter(|key| before(key).is_none()).map(ToString::to_string).collect();
+        // Servers refuse a request that does both.
+        for (properties, delete_keys) in [(properties, Vec::new()), (Vec::new(), delete_keys)] {
+            if properties.is_empty() && delete_keys.is_empty() {
+                continue;
+            }
+            let request = api::AlterCollectionRequest {
+                db_name: target.database.clone(),
+                collection_name: target.name.clone(),
+                properties,
+                delete_keys,
+                ..Default::default()
+            };
+            let _: Status = self.call("AlterCollection", &target.database, &request, Repeat::Freely).await?;
+        }
         Ok(())
     }
 
@@ -257,6 +278,13 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// The number in "maximum shards's number should be limited to 16".
+fn most_shards(reason: &str) -> Option<i32> {
+    let (_, rest) = reason.split_once("shards's number should be limited to ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok().filter(|most| *most > 0)
 }
 
 fn pair(key: &str, value: &str) -> KeyValuePair {

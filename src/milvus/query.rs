@@ -57,6 +57,14 @@ impl View {
     }
 }
 
+impl View {
+    /// Servers pin iterators only: without this a count would be one of now. There must be no limit.
+    pub(super) fn count_params(self) -> Vec<KeyValuePair> {
+        let iterator = KeyValuePair { key: "iterator".into(), value: "True".into() };
+        if matches!(self, View::Pinned(_)) { vec![iterator] } else { Vec::new() }
+    }
+}
+
 /// One page as the server sent it.
 pub struct Page {
     /// One column a field.

@@ -1,5 +1,6 @@
 //! Schemas as servers spell them: reading a description, and asking for the same collection.
 
+use super::connect::{ServerInfo, ServerKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{
     CollectionName, DYNAMIC_COLUMN, DefaultValue, ElementType, Field, FieldType, Function, FunctionKind,
@@ -45,7 +46,34 @@ pub enum KeyPolicy {
 }
 
 /// The property by which a server takes keys for a collection that makes its own (2.5.19, 2.6.3).
-pub(super) const TAKES_KEYS: &str = "allow_insert_auto_id";
+const TAKES_KEYS: &str = "allow_insert_auto_id";
+
+/// The property by which a server takes given embeddings in the place of calling the model (2.6).
+const TAKES_EMBEDDINGS: &str = "collection.function.allowInsertNonBM25FunctionOutputs";
+
+/// The property by which a server makes a collection without trying whether the models of its
+/// functions can be reached (2.6.8).
+const SKIPS_MODEL_CHECK: &str = "disable_func_runtime_check";
+
+/// The properties that are on while a collection is filled, whatever they were on the source.
+/// Afterwards they are what they were.
+pub(super) fn properties_of_the_load(
+    info: &ServerInfo,
+    schema: &Schema,
+    keys: KeyPolicy,
+) -> Vec<&'static str> {
+    let since = |release| info.kind == ServerKind::Milvus && info.release().is_none_or(|r| r >= release);
+    let has = |kind| schema.functions.iter().any(|function| function.kind == kind);
+    let embeds = has(FunctionKind::TextEmbedding);
+    [
+        (TAKES_KEYS, keys == KeyPolicy::Preserve),
+        (TAKES_EMBEDDINGS, embeds && since((2, 6, 0))),
+        (SKIPS_MODEL_CHECK, (embeds || has(FunctionKind::Rerank)) && since((2, 6, 8))),
+    ]
+    .into_iter()
+    .filter_map(|(property, wanted)| wanted.then_some(property))
+    .collect()
+}
 
 /// Properties of a database that belong to its cluster.
 const ENVIRONMENT_DATABASE_PROPERTIES: &[&str] = &["database.replica.number", "database.resource_groups"];
@@ -153,10 +181,11 @@ fn read_field(wire: &FieldSchema) -> std::result::Result<Field, String> {
 fn read_structs(wire: &StructArrayFieldSchema) -> std::result::Result<Field, String> {
     let sub = |field: &FieldSchema| {
         let field = read_field(field).map_err(|reason| format!("sub-field {:?}: {reason}", field.name))?;
-        if field.nullable || field.primary_key {
+        // A struct is null as a whole, and servers say of its sub-fields that they can be, too.
+        if (field.nullable && !wire.nullable) || field.primary_key || field.default.is_some() {
             return Err(format!("sub-field {:?} has attributes that are not known", field.name));
         }
-        Ok(field)
+        Ok(Field { nullable: false, ..field })
     };
     Ok(Field {
         name: wire.name.clone(),
@@ -255,6 +284,9 @@ fn read_type(
         Ok(DataType::Uuid) => FieldType::Uuid,
         Ok(DataType::Mol) => FieldType::Mol,
         Ok(DataType::SparseFloatVector) => FieldType::SparseFloatVector,
+        Ok(DataType::ArrayOfVector) if wire.element_nullable => {
+            return Err("vectors that may be null within a list are not supported".into());
+        }
         Ok(DataType::ArrayOfVector) => FieldType::VectorArray {
             element: Box::new(dense(wire.element_type)?),
             max_capacity: number("max_capacity")?,
@@ -300,11 +332,13 @@ fn read_element(number: i32) -> std::result::Result<ElementType, String> {
 }
 
 /// Asks for a collection like the described one under the name `target`. Ids and states are the
-/// server's to assign; everything else is passed on as the source said it.
+/// server's to assign; everything else is passed on as the source said it. The properties in
+/// `on` are on, whatever the source had.
 pub(super) fn create_request(
     target: &CollectionName,
     meta: &CollectionMeta,
     keys: KeyPolicy,
+    on: &[&str],
 ) -> Result<api::CreateCollectionRequest> {
     let described = decode(&meta.described)?;
     let consistency_level = described.consistency_level;
@@ -325,10 +359,8 @@ pub(super) fn create_request(
     });
     let mut properties: Vec<_> =
         described.properties.into_iter().filter(|kv| is_portable_property(&kv.key)).collect();
-    if keys == KeyPolicy::Preserve {
-        properties.retain(|kv| kv.key != TAKES_KEYS);
-        properties.push(KeyValuePair { key: TAKES_KEYS.to_string(), value: "true".to_string() });
-    }
+    properties.retain(|kv| !on.contains(&kv.key.as_str()));
+    properties.extend(on.iter().map(|key| KeyValuePair { key: key.to_string(), value: "true".to_string() }));
     let schema = CollectionSchema {
         name: target.name.clone(),
         description: source.description.clone(),
@@ -480,7 +512,8 @@ mod tests {
         };
         assert_eq!(read_described(&meta.described).unwrap(), schema);
 
-        let request = create_request(&CollectionName::new("b", "target"), &meta, KeyPolicy::AsField).unwrap();
+        let request =
+            create_request(&CollectionName::new("b", "target"), &meta, KeyPolicy::AsField, &[]).unwrap();
         let asked = CollectionSchema::decode(request.schema.as_slice()).unwrap();
         assert_eq!((request.db_name.as_str(), asked.name.as_str()), ("b", "target"));
         assert_eq!((request.shards_num, request.consistency_level, request.num_partitions), (2, 3, 64));

@@ -1,0 +1,93 @@
+//! The commands as tests of fake servers run them: quiet, one thing at a time, into a folder.
+
+use milvus_handoff::error::Result;
+use milvus_handoff::milvus::Endpoint;
+use milvus_handoff::progress::Show;
+use milvus_handoff::select::{Renames, Selection};
+use milvus_handoff::stop::Stop;
+use milvus_handoff::store::{self, SnapshotUrl, Store};
+use milvus_handoff::{compare, export, import, verify};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The snapshot in a test's folder.
+pub async fn store(folder: &Path) -> Arc<dyn Store> {
+    store::open(&SnapshotUrl::File { path: folder.join("snap") }).await.unwrap()
+}
+
+pub fn export_options(source: &Endpoint) -> export::Options {
+    export::Options {
+        source: source.clone(),
+        selection: Selection::default(),
+        plan_only: false,
+        jobs: 1,
+        load_source: false,
+        allow_writes: false,
+        part_size: 1 << 20,
+        page_rows: 100,
+        show: Show::Quiet,
+    }
+}
+
+pub fn import_options(target: &Endpoint) -> import::Options {
+    import::Options {
+        target: target.clone(),
+        selection: Selection::default(),
+        renames: Renames::default(),
+        plan_only: false,
+        jobs: 1,
+        no_aliases: false,
+        auto_id: import::AutoId::Preserve,
+        journal: None,
+        load: false,
+        expect: None,
+        show: Show::Quiet,
+    }
+}
+
+/// Exports everything; a failed export must not be committed.
+pub async fn export(source: &Endpoint, folder: &Path) -> Result<export::Outcome> {
+    let outcome = export::run(&export_options(source), store(folder).await, &Stop::never()).await;
+    assert_eq!(folder.join("snap/COMMIT.json").exists(), outcome.is_ok());
+    outcome
+}
+
+/// Imports everything as `options` say.
+pub async fn import_as(options: &import::Options, folder: &Path) -> Result<import::Outcome> {
+    // One for each, since no import here goes on with another's work.
+    static IMPORTS: AtomicUsize = AtomicUsize::new(0);
+    let number = IMPORTS.fetch_add(1, Ordering::Relaxed);
+    let journal = Some(folder.join(format!("journal-{number}")));
+    let options = &import::Options { journal, ..options.clone() };
+    import::run(options, store(folder).await, &Stop::never()).await
+}
+
+/// Imports everything.
+pub async fn import(target: &Endpoint, folder: &Path) -> Result<import::Outcome> {
+    import_as(&import_options(target), folder).await
+}
+
+/// Every byte of the snapshot is what was committed.
+pub async fn verify(folder: &Path) {
+    let report = verify::run(store(folder).await, verify::Level::Full, None, 1, Show::Quiet).await.unwrap();
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+}
+
+/// Compares every row of a server with the snapshot; what is not loaded is loaded for it.
+pub async fn compare(server: &Endpoint, folder: &Path) -> Result<compare::Report> {
+    let options = compare::Options {
+        target: server.clone(),
+        selection: Selection::default(),
+        renames: Renames::default(),
+        level: compare::Level::Full,
+        rows_per_part: 10,
+        seed: 1,
+        load: true,
+        jobs: 1,
+        page_rows: 7,
+        expect: None,
+        show: Show::Quiet,
+    };
+    compare::run(&options, store(folder).await, &Stop::never()).await
+}
