@@ -161,7 +161,7 @@ fn value(field: &FieldSchema, n: usize) -> Cell {
         T::Array => {
             let count = if field.element_nullable { n % 5 } else { n % 4 };
             let valid_data: Vec<bool> =
-                (0..count).map(|i| (i + n) % 3 != 0).filter(|_| field.element_nullable).collect();
+                (0..count).map(|i| !(i + n).is_multiple_of(3)).filter(|_| field.element_nullable).collect();
             let present =
                 if field.element_nullable { valid_data.iter().filter(|v| **v).count() } else { count };
             let mut list = scalars(element, 0..0);
@@ -804,6 +804,10 @@ async fn targets_that_are_too_old() {
                 field("bf16", T::BFloat16Vector, &[("dim", "8")]),
                 field("sparse", T::SparseFloatVector, &[]),
                 FieldSchema { is_clustering_key: true, ..field("day", T::Int64, &[]) },
+                FieldSchema {
+                    default_value: Some(ValueField { data: Some(Value::IntData(5)) }),
+                    ..field("narrow", T::Int16, &[])
+                },
             ],
         ),
         ("v2.4.23", "v2.5.27", vec![nullable(field("maybe", T::Int64, &[]))]),

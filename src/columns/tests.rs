@@ -104,7 +104,7 @@ pub(crate) fn field(column: &Column, data: WireField) -> FieldData {
 }
 
 /// Messages with floats are compared as bytes: NaN is not equal to itself, its bits are.
-fn bytes(fields: &[FieldData]) -> Vec<Vec<u8>> {
+pub(crate) fn bytes(fields: &[FieldData]) -> Vec<Vec<u8>> {
     fields.iter().map(Message::encode_to_vec).collect()
 }
 
@@ -429,7 +429,7 @@ pub(crate) fn any_table() -> impl Strategy<Value = (Vec<Column>, Vec<FieldData>)
 
 /// The ways in which servers say the same: what differs from an insert request and must not
 /// matter.
-fn as_servers_say_it(column: &Column, mut data: FieldData, id: i64, choices: u16) -> FieldData {
+pub(crate) fn as_servers_say_it(column: &Column, mut data: FieldData, id: i64, choices: u16) -> FieldData {
     let choice = |bit: u16| choices & (1 << bit) != 0;
     data.field_id = id;
     if column.dynamic && choice(0) {

@@ -12,4 +12,6 @@ pub use read::PartReader;
 pub use write::{FinishedPart, PartWriter};
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,212 @@
+"""What engines have beside plain columns, engine by engine: partition keys, auto-id, defaults, scalar indexes and
+properties on Milvus 2.3.5; what Lite 2.5.1 has of it; values and schemas that a target does not take.
+
+Everything is read back by pymilvus, value by value and attribute by attribute.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import pytest
+from pymilvus import DataType as T, FieldSchema
+
+import data
+import tool as exits
+from attributes import described, indexes, inserted, read, remove, row_differences
+from buckets import Bucket
+from conftest import Servers
+from moves import nothing_changes, says, tokens
+from oracle import Cluster
+from test_types_rich import make, move, spec_of, vector
+from tool import Tool
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing(clusters: Servers, unique: str) -> Iterator[None]:
+    yield
+    for name in ("milvus235", "lite251", "lite322", "lite322b"):
+        remove(clusters(name), unique)
+
+
+# --- Milvus 2.3.5 -------------------------------------------------------------------------------------------------
+
+
+def test_a_partition_key_and_indexes_on_milvus(tool: Tool, clusters: Servers, bucket: Bucket, unique: str) -> None:
+    """With a dynamic field, several kinds of scalar indexes, and properties that 2.3 keeps."""
+    cluster = clusters("milvus235")
+    fields = [
+        FieldSchema("tenant", T.VARCHAR, max_length=50, is_partition_key=True, description="who"),
+        FieldSchema("day", T.INT64),
+        FieldSchema("price", T.DOUBLE),
+        FieldSchema("plain", T.INT32),
+    ]
+    rows = [
+        {"id": n * 7 - 90, "tenant": data.STRINGS[n % len(data.STRINGS)][:12], "day": n % 9, "price": n / 3, "plain": -n, "extra": {"n": n}}
+        for n in range(120)
+    ]
+    spec = spec_of(f"{unique}__tenants", fields, rows, enable_dynamic_field=True, description="of tenants")
+    spec.indexes |= {"tenant": ("", "Trie"), "day": ("", "STL_SORT"), "price": ("", "STL_SORT")}
+    make(cluster, spec, num_partitions=5, properties={"collection.ttl.seconds": "864000", "mmap.enabled": "true"})
+    assert {name: i["index_type"] for name, i in indexes(cluster, spec.name).items() if name != "v"} == {
+        "tenant": "Trie", "day": "STL_SORT", "price": "STL_SORT",
+    }  # fmt: skip
+    about = described(cluster, spec.name)
+    assert about["num_partitions"] == 5
+    assert about["properties"] == {"collection.ttl.seconds": "864000", "mmap.enabled": "true"}
+    name = f"{unique}__tenants_too"
+    _, result = move(tool, bucket, cluster, cluster, spec, name=name)
+    assert not result.doc["warnings"], result
+    for tenant in {row["tenant"] for row in rows}:
+        literal = tenant.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+        found = cluster.client().query(name, filter=f'tenant == "{literal}"', output_fields=["id"], limit=200)
+        assert sorted(row["id"] for row in found) == sorted(row["id"] for row in rows if row["tenant"] == tenant), tenant
+
+
+def test_defaults_on_milvus(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """2.3.5 keeps defaults in its descriptions; those of narrow integers it takes for a mismatch."""
+    cluster = clusters("milvus235")
+    defaults = {"flag": True, "i64": data.I64_MAX, "f32": 0.25, "f64": 0.1, "text": 'the "default" 世界'}
+    kinds = {"flag": T.BOOL, "i64": T.INT64, "f32": T.FLOAT, "f64": T.DOUBLE, "text": T.VARCHAR}
+    fields = [
+        FieldSchema(name, kind, default_value=defaults[name], **({"max_length": 50} if kind == T.VARCHAR else {}))
+        for name, kind in kinds.items()
+    ]
+    rows = [{"id": n, "flag": False, "i64": -n, "f32": n / 4, "f64": n / 3, "text": f"row {n}"} for n in range(30)]
+    spec = spec_of(f"{unique}__defaults", fields, rows)
+    make(cluster, spec)
+    about = described(cluster, spec.name)
+    assert all(about.get(f"field {name}: default_value") for name in defaults), about
+    move(tool, folder_bucket, cluster, cluster, spec, name=f"{unique}__defaults_too")
+
+
+def test_defaults_that_milvus_does_not_take(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """2.3.5: "default value type mismatches field schema type"; refused in the plan, each field by name."""
+    source, target = clusters("lite322"), clusters("milvus235")
+    fields = [FieldSchema(n, k, default_value=5) for n, k in [("i8", T.INT8), ("i16", T.INT16), ("i32", T.INT32), ("i64", T.INT64)]]
+    spec = spec_of(f"{unique}__narrow", fields, [{"id": n, "i8": 1, "i16": 2, "i32": 3, "i64": 4} for n in range(3)])
+    make(source, spec)
+    tool.run("export", folder_bucket.url("snap"), "--source", source.uri, "-c", spec.name)
+    with nothing_changes(target.only(unique)):
+        args = ("import", folder_bucket.url("snap"), "--target", target.uri)
+        result = tool.run(*args, env=tokens(target=target), code=exits.UNSUPPORTED)
+    says(result, *(f'default.{spec.name} field "{n}"' for n in ("i8", "i16", "i32")))
+    assert '"i64"' not in result.error["message"]
+
+
+@pytest.mark.parametrize("doc", [[1], "text", 5], ids=["array", "string", "number"])
+def test_json_that_milvus_does_not_take(
+    tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str, doc: object
+) -> None:
+    """Only objects: another value is named by collection, field and key."""
+    source, target = clusters("lite251"), clusters("milvus235")
+    rows = [{"id": n, "doc": {"n": n} if n != 3 else doc} for n in range(6)]
+    spec = spec_of(f"{unique}__json", [FieldSchema("doc", T.JSON)], rows)
+    make(source, spec)
+    tool.run("export", folder_bucket.url("snap"), "--source", source.uri, "-c", spec.name)
+    args = ("import", folder_bucket.url("snap"), "--target", target.uri)
+    result = tool.run(*args, env=tokens(target=target), code=exits.UNSUPPORTED)
+    says(result, f"default.{spec.name}", '"doc"', "only JSON objects", "key 3")
+
+
+def test_schemas_that_milvus_does_not_take(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """Two vector fields, and an array of VarChar whose source does not say how long its texts may be: refused in the
+    plan and in the import, by name, and nothing is made."""
+    source, target = clusters("lite322"), clusters("milvus235")
+    fields = [
+        FieldSchema("w", T.FLOAT_VECTOR, dim=2),
+        FieldSchema("words", T.ARRAY, element_type=T.VARCHAR, max_length=20, max_capacity=4),
+    ]
+    spec = spec_of(f"{unique}__two", fields, [{"id": n, "w": [n, 1.0], "words": ["a"]} for n in range(3)])
+    spec.indexes["w"] = ("L2", "AUTOINDEX")
+    make(source, spec)
+    tool.run("export", folder_bucket.url("snap"), "--source", source.uri, "-c", spec.name)
+    for extra in ((), ("--plan",)):
+        with nothing_changes(target.only(unique)):
+            args = ("import", folder_bucket.url("snap"), "--target", target.uri, *extra)
+            result = tool.run(*args, env=tokens(target=target), code=exits.UNSUPPORTED)
+        says(result, f"default.{spec.name} fields w, v", "more than one vector field", '"words"', "max_length")
+
+
+# --- Milvus Lite 2.5.1 --------------------------------------------------------------------------------------------
+
+
+def test_the_values_that_lite_322_does_not_keep(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """JSON that is neither object nor array, and sparse vectors that are empty or have zeros: named, not changed."""
+    source, target = clusters("lite251"), clusters("lite322b")
+    for what, value, words in [
+        ("doc", 5, "only JSON objects and arrays"), ("doc", "text", "only JSON objects and arrays"),
+        ("s", {}, "no sparse vectors without entries"), ("s", {7: 0.0, 9: 1.0}, "drops explicit zeros"),
+    ]:  # fmt: skip
+        rows = [{"id": n, "doc": {"n": n}, "s": {n: 0.5}} for n in range(6)]
+        rows[4][what] = value
+        name = f"{unique}__{what}{len(words)}_{type(value).__name__}"
+        spec = spec_of(name, [FieldSchema("doc", T.JSON), FieldSchema("s", T.SPARSE_FLOAT_VECTOR)], rows)
+        spec.indexes["s"] = ("IP", "SPARSE_INVERTED_INDEX")
+        make(source, spec)
+        tool.run("export", folder_bucket.url(name), "--source", source.uri, "-c", name)
+        result = tool.run("import", folder_bucket.url(name), "--target", target.uri, code=exits.UNSUPPORTED)
+        says(result, f"default.{name}", f'"{what}"', words, "key 4")
+
+
+def test_keys_and_defaults_of_lite_251(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """It has no partitions, but keeps the attributes: a partition key, a clustering key, defaults."""
+    source, target = clusters("lite251"), clusters("lite251b")
+    fields = [
+        FieldSchema("tenant", T.VARCHAR, max_length=20, is_partition_key=True),
+        FieldSchema("day", T.INT64, is_clustering_key=True),
+        FieldSchema("i8", T.INT8, default_value=-7), FieldSchema("text", T.VARCHAR, max_length=50, default_value='"x" 世界'),
+    ]  # fmt: skip
+    rows = [{"id": n, "tenant": f"t{n % 5}", "day": -n, "i8": n, "text": f"row {n}"} for n in range(50)]
+    spec = spec_of(f"{unique}__kept", fields, rows)
+    make(source, spec)
+    tool.run("export", folder_bucket.url("snap"), "--source", source.uri, "-c", spec.name)
+    tool.run("verify", folder_bucket.url("snap"), "--level", "full")
+    tool.run("import", folder_bucket.url("snap"), "--target", target.uri)
+    about = described(target, spec.name)
+    assert about == described(source, spec.name)
+    assert about["field tenant: is_partition_key"] is True and about["field i8: default_value"]
+    assert about["field day: is_clustering_key"] is True
+    target.load(spec.name)
+    keys = [row["id"] for row in rows]
+    found = read(target, spec, keys)
+    assert row_differences(inserted(spec), found, "target against what was inserted") == []
+
+
+def test_nulls_that_lite_251_does_not_take(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """It says so itself when the collection is to be created; nothing is left."""
+    source, target = clusters("lite322"), clusters("lite251")
+    spec = spec_of(f"{unique}__null", [FieldSchema("x", T.INT64, nullable=True)], [{"id": 1, "x": None}])
+    make(source, spec)
+    tool.run("export", folder_bucket.url("snap"), "--source", source.uri, "-c", spec.name)
+    with nothing_changes(target.only(unique)):
+        result = tool.run("import", folder_bucket.url("snap"), "--target", target.uri, code=exits.UNSUPPORTED)
+    says(result, spec.name, "doesn't support nullable")
+
+
+def test_an_auto_id_of_lite_251(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """Keys that this engine made are kept as a field, here and on the newer engine."""
+    source = clusters("lite251")
+    fields = [FieldSchema("id", T.INT64, is_primary=True, auto_id=True), FieldSchema("text", T.VARCHAR, max_length=20)]
+    spec = spec_of(f"{unique}__auto", fields, [{"text": f"row {n}"} for n in range(40)])
+    client = source.client()
+    client.create_collection(spec.name, schema=spec.schema)
+    keys = client.insert(spec.name, spec.all_rows)["ids"]
+    for key, row in zip(keys, spec.all_rows):
+        row["id"] = key
+    source.index(spec.name, spec.indexes)
+    client.load_collection(spec.name)
+    tool.run("export", folder_bucket.url("snap"), "--source", source.uri, "-c", spec.name)
+    for to in ("lite251b", "lite322b"):
+        target = clusters(to)
+        args = ("import", folder_bucket.url("snap"), "--target", target.uri)
+        says(tool.run(*args, code=exits.UNSUPPORTED), "--auto-id as-field", "--auto-id regenerate")
+        name = f"{unique}__{to}"
+        tool.run(*args, "--auto-id", "as-field", "--rename", f"{spec.name}={name}")
+        target.load(name)
+        found = target.client().query(name, filter="id >= 0 or id < 0", output_fields=["*"], limit=100)
+        assert {row["id"]: (row["text"], list(row["v"])) for row in found} == {
+            row["id"]: (row["text"], vector(n)) for n, row in enumerate(spec.all_rows)
+        }
+        assert not described(target, name)["auto_id"]
+        target.client().drop_collection(name)
