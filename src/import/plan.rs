@@ -390,10 +390,6 @@ fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
     if field.nullable && matches!(field.kind, FieldType::StructArray { .. }) && before((3, 0)) {
         return Some("nullable struct arrays are known since 3.0".into());
     }
-    let narrow = matches!(field.kind, FieldType::Int8 | FieldType::Int16 | FieldType::Int32);
-    if narrow && field.default.is_some() && before((2, 4)) {
-        return Some("default values of this type are taken since 2.4".into());
-    }
     if field.clustering_key && before((2, 4)) {
         return Some("clustering keys are known since 2.4".into());
     }

@@ -93,21 +93,19 @@ fn field(field: &FieldSchema, release: Release) -> Result<(), String> {
         return Err("clustering keys are not supported".into());
     }
     if let Some(value) = field.default_value.as_ref().and_then(|v| v.data.as_ref()) {
-        let narrow = matches!(kind, DataType::Int8 | DataType::Int16 | DataType::Int32);
-        let fits = !(narrow && release < (2, 4, 0))
-            && matches!(
-                (kind, value),
-                (DataType::Bool, Value::BoolData(_))
-                    | (DataType::Int8 | DataType::Int16 | DataType::Int32, Value::IntData(_))
-                    | (DataType::Int64, Value::LongData(_))
-                    | (DataType::Float, Value::FloatData(_))
-                    | (DataType::Double, Value::DoubleData(_))
-                    | (
-                        DataType::VarChar | DataType::Text | DataType::Timestamptz | DataType::Geometry,
-                        Value::StringData(_)
-                    )
-                    | (DataType::Json, Value::BytesData(_))
-            );
+        let fits = matches!(
+            (kind, value),
+            (DataType::Bool, Value::BoolData(_))
+                | (DataType::Int8 | DataType::Int16 | DataType::Int32, Value::IntData(_))
+                | (DataType::Int64, Value::LongData(_))
+                | (DataType::Float, Value::FloatData(_))
+                | (DataType::Double, Value::DoubleData(_))
+                | (
+                    DataType::VarChar | DataType::Text | DataType::Timestamptz | DataType::Geometry,
+                    Value::StringData(_)
+                )
+                | (DataType::Json, Value::BytesData(_))
+        );
         if !fits {
             return Err(format!("type ({kind:?}) of field mismatches type of its default value ({value:?})"));
         }
