@@ -1,12 +1,12 @@
-# Two commands do everything on a machine with a Rust toolchain, Python 3 and the package
-# registries: `make demo` and `make test`. What they need they install into .venvs and target.
+# Three commands do everything on a machine with a Rust toolchain, Python 3 and the package
+# registries: `make demo`, `make test` and `make bench`. What they need they install into .venvs and target.
 
 TARGET      := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BIN_DEV     := $(TARGET)/debug/milvus-handoff
 BIN_RELEASE := $(TARGET)/release/milvus-handoff
 CHECK       := .venvs/check/bin
 
-.PHONY: build demo test unit live lint fmt venvs clean
+.PHONY: build demo test bench unit live lint fmt venvs clean
 
 build:
 	cargo build --release
@@ -14,6 +14,14 @@ build:
 demo: build
 	tests/live/venvs.sh demo
 	MILVUS_HANDOFF_BIN="$(BIN_RELEASE)" demo/run.sh
+
+# What the tool costs, as ratios within one run; writes docs/performance.md and its plot.
+# `make bench ONLY=verify` runs one section (export, import, client, verify, memory, growth) and only prints;
+# `make bench QUICK=1` is small, shows that it works, and only prints.
+bench: venvs
+	cargo build --release --bins --example bench-wire
+	$(CHECK)/python bench/run.py --tool "$(BIN_RELEASE)" --wire "$(TARGET)/release/examples/bench-wire" \
+	  $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK)$(ONLY),,--report docs)
 
 test: lint unit live
 
@@ -27,7 +35,7 @@ unit: venvs
 
 # Whole transfers between real servers.
 live: venvs
-	cargo build --quiet
+	cargo build --quiet --bins --example bench-wire
 	MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live -n 4 --dist loadfile
 
 venvs:

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the real servers and the independent clients that `make test` and `make demo` run.
+# Installs the real servers and the independent clients that `make test`, `make demo` and `make bench` run.
 #
 #   tests/live/venvs.sh          everything the live tests need
 #   tests/live/venvs.sh demo     only what the demo needs
+#   tests/live/venvs.sh bench    only what the benchmark needs
 #
 # Each environment lies under .venvs/ in the project root and carries a stamp with the hash of what was
 # asked for. The stamp is written last: an interrupted run leaves none, and the next run starts that
@@ -26,6 +27,8 @@ requirements() {
     # The independent clients, the S3 server, and pytest.
     check) echo "pymilvus==3.0.2 pyarrow==26.0.1 duckdb==2.0.0 pytest==9.2.0 pytest-timeout==2.4.0" \
       "pytest-xdist==3.8.0 moto[server,s3]==5.2.5 boto3==1.44.5 numpy" ;;
+    # What people use today, for the benchmark: pymilvus with what its BulkWriter needs.
+    bench) echo "pymilvus[bulk-writer]==3.0.2 pyarrow==26.0.1" ;;
   esac
 }
 
@@ -74,9 +77,10 @@ install() {
 }
 
 case ${1:-all} in
-  all) names=(milvus235 lite251 lite322 check) ;;
+  all) names=(milvus235 lite251 lite322 check bench) ;;
   demo) names=(lite322) ;;
-  *) die "unknown argument '$1' (nothing, or demo)" ;;
+  bench) names=(bench) ;;
+  *) die "unknown argument '$1' (nothing, demo or bench)" ;;
 esac
 
 command -v "$python" >/dev/null || die "no $python; install Python 3.10 or newer, with its venv module"
