@@ -21,7 +21,7 @@ demo: build
 bench: venvs
 	cargo build --release --bins --example bench-wire
 	$(CHECK)/python bench/run.py --tool "$(BIN_RELEASE)" --wire "$(TARGET)/release/examples/bench-wire" \
-	  $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK)$(ONLY),,--report docs)
+	  --work "$(TARGET)" $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)") $(if $(QUICK)$(ONLY),,--report docs)
 
 test: lint unit live
 

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -147,17 +148,25 @@ class Harness:
         launcher = [sys.executable, "-I", "-S", str(HERE / "measure.py")]
         if until:
             launcher += ["--until", until, *(["--stop"] if stop else [])]
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*launcher, str(out), str(err), *map(str, command)],
             env=self.environment(token),
             cwd=cwd or self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=TIMEOUT,
+            start_new_session=True,
         )
-        if done.returncode != 0:
-            raise BenchError(f"{command[0]} could not be measured:\n{done.stderr}")
-        cost = json.loads(done.stdout)
+        try:
+            measured, complaint = process.communicate(timeout=TIMEOUT)
+        except BaseException:
+            # Whatever ends us must also end the program that the launcher has started.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+        if process.returncode != 0:
+            raise BenchError(f"{command[0]} could not be measured:\n{complaint}")
+        cost = json.loads(measured)
         printed = out.read_text()
         if cost["code"] != (TERMINATED if stop else 0):
             said = err.read_text(errors="replace")[-3000:]
@@ -211,12 +220,13 @@ class Harness:
             self.known(kind, dim, rows, at)
         return self._snapshots[kind, dim, rows]
 
-    def recorded_inserts(self, snapshot: pathlib.Path, name: str) -> tuple[pathlib.Path, dict[str, Any]]:
-        """The very requests that the tool sends when it imports a snapshot of `source` as `name`."""
+    def recorded_inserts(self, snapshot: pathlib.Path, name: str) -> pathlib.Path:
+        """The requests that the tool sends when it imports a snapshot of `source` as `name`."""
         at = self.folder / f"{name}.inserts"
-        with Serving(self, "serve") as fake:
+        with Serving(self, "serve", "--record") as fake:
             self.tool("import", f"file://{snapshot}", "--target", fake.uri, "--rename", f"source={name}")
-            return at, fake.command(f"save {at}")
+            fake.command(f"save {at}")
+        return at
 
 
 class Serving:

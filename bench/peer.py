@@ -1,6 +1,6 @@
 """What people use today to get a collection out of Milvus as Parquet: pymilvus' query iterator, and its BulkWriter
-(`LocalBulkWriter`). Written as their documentation shows it, with the largest batch that the server takes without an
-error about the size of the reply.
+(`LocalBulkWriter`). Written as their documentation shows it; batches are larger than the 1,000 rows that are the default,
+which helps it.
 
     .venvs/bench/bin/python peer.py URI COLLECTION FOLDER     (credentials in BENCH_TOKEN)
 

@@ -79,17 +79,17 @@ def markdown(result: Result) -> str:
 
 # --- the plot ---------------------------------------------------------------------------------------------------------
 
-WIDTH, LEFT, RIGHT, LINE = 860, 330, 60, 26
+WIDTH, LEFT, RIGHT, LINE = 860, 300, 60, 32
 STYLE = """
     text { font: 13px system-ui, sans-serif; fill: #24292f }
     .head { font-weight: 600; font-size: 14px }
     .small { font-size: 11px; fill: #57606a }
+    line { stroke-width: 2 }
     .grid { stroke: #d0d7de; stroke-width: 1 }
-    .target { stroke: #9a6700; stroke-width: 2 }
+    .target { stroke: #9a6700 }
     .met { fill: #1a7f37; stroke: #1a7f37 }
     .missed { fill: #cf222e; stroke: #cf222e }
     .plain { fill: #0969da; stroke: #0969da }
-    .line { fill: none; stroke-width: 2 }
     @media (prefers-color-scheme: dark) {
       text { fill: #e6edf3 }
       .small { fill: #9198a1 }
@@ -144,8 +144,8 @@ def scale(low: float, high: float):
 def ratios(canvas: Canvas, rows: list[Comparison]) -> None:
     """One line each: the median, the least and the most, and a tick where the target is."""
     every = [v for row in rows for v in row.ratios] + [row.limit for row in rows if row.limit is not None]
-    x = scale(min(*every, 0.5) / 1.1, max(*every, 2) * 1.1)
-    ticks = [t for t in (0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100) if LEFT <= x(t) <= WIDTH - RIGHT]
+    x = scale(min(*every, 0.9) / 1.1, max(*every, 2) * 1.1)
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if LEFT <= x(t) <= WIDTH - RIGHT]
     top = canvas.y
     bottom = top + LINE * len(rows) + 4
     for tick in ticks:
@@ -154,8 +154,8 @@ def ratios(canvas: Canvas, rows: list[Comparison]) -> None:
     for row in rows:
         middle = canvas.y + LINE / 2
         kind = {None: "plain", True: "met", False: "missed"}[row.met]
-        canvas.text(LEFT - 12, middle - 1, row.title, "", "end")
-        canvas.text(LEFT - 12, middle + 10, f"against {row.other}", "small", "end")
+        canvas.text(LEFT - 12, middle - 2, row.title, "", "end")
+        canvas.text(LEFT - 12, middle + 11, f"against {row.other}", "small", "end")
         canvas.line(x(min(row.ratios)), middle, x(max(row.ratios)), middle, kind)
         if row.limit is not None:
             canvas.line(x(row.limit), middle - 9, x(row.limit), middle + 9, "target")
@@ -174,7 +174,8 @@ def bars(canvas: Canvas, row: Series) -> None:
         middle = canvas.y + 9
         value = row.median(index)
         kind = {None: "plain", True: "met", False: "missed"}[row.met]
-        canvas.text(LEFT - 12, middle + 4, f"{row.title if index == 0 else ''}  {label}".strip(), "", "end")
+        words = f"{row.title}: {label}" if index == 0 else label
+        canvas.text(LEFT - 12, middle + 4, words, "", "end")
         canvas.parts.append(
             f'<rect x="{LEFT}" y="{middle - 6:.1f}" width="{max(1, value * width):.1f}" height="12" class="{kind}"/>'
         )

@@ -63,10 +63,11 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
     seconds = time.time() - result.began
+    where = f"{before} The run took {max(1, round(seconds / 60))} min."
     print(render.text(result))
-    print(f"\n{before} The whole run took {seconds / 60:.0f} minutes.")
+    print(f"\n{where}")
     if arguments.report:
-        report(arguments.report, result, f"{before} The whole run took {seconds / 60:.0f} minutes.")
+        report(arguments.report, result, where)
     return 0
 
 
@@ -78,13 +79,29 @@ def machine() -> str:
             model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=False).stdout.split()
-    load = os.getloadavg()[0]
-    quiet = "The machine was otherwise idle" if load < 0.5 else "The machine was busy with other work"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
     return (
-        f"{time.strftime('%Y-%m-%d')}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} "
-        f"cores of {model}, {memory:.0f} GiB of memory, {platform.system()} {platform.release()}, "
-        f"Rust {rustc[1] if len(rustc) > 1 else 'unknown'}. {quiet} (load {load:.1f} at the start)."
+        f"{time.strftime('%Y-%m-%d')}, {cores} cores of {model}, {memory:.0f} GiB of memory, {system}, "
+        f"Rust {rustc[1] if len(rustc) > 1 else 'unknown'}.{others()}"
     )
+
+
+def others() -> str:
+    """How busy other programs keep the machine, on Linux: what is measured beside them is not worth much."""
+    if not os.path.exists("/proc/stat"):
+        return ""
+
+    def ticks() -> tuple[int, int]:
+        with open("/proc/stat") as lines:
+            spent = [int(word) for word in lines.readline().split()[1:9]]
+        return sum(spent), spent[3] + spent[4]  # all; idle and waiting for the disk
+
+    all_before, idle_before = ticks()
+    time.sleep(2)
+    all_after, idle_after = ticks()
+    busy = 1 - (idle_after - idle_before) / (all_after - all_before)
+    return f" Before the start, other programs used {busy:.0%} of its processor time."
 
 
 def report(folder: pathlib.Path, result: Result, where: str) -> None:

@@ -39,7 +39,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub fn new(kind: Kind, dim: usize, count: u64, keep: bool) -> Self {
+    pub fn new(kind: Kind, dim: usize, count: u64, keep: bool, record: bool) -> Self {
         let rows = Rows::new(kind, dim);
         let mut collections = BTreeMap::new();
         if count > 0 {
@@ -51,7 +51,7 @@ impl Fake {
             keep,
             pages: Mutex::default(),
             collections: Mutex::new(collections),
-            log: Log::default(),
+            log: Log::new(record),
         }
     }
 

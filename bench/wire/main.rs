@@ -45,6 +45,9 @@ enum Command {
         /// Keep the encoded pages, so that only their first reading costs anything.
         #[arg(long)]
         keep: bool,
+        /// Keep the requests, to be saved.
+        #[arg(long)]
+        record: bool,
     },
     /// Passes everything on to a server and records pages and inserts.
     Proxy {
@@ -60,8 +63,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     match Cli::parse().command {
-        Command::Serve { kind, dim, rows, keep } => {
-            record::serve(fake::Fake::new(kind, dim, rows, keep)).await
+        Command::Serve { kind, dim, rows, keep, record } => {
+            record::serve(fake::Fake::new(kind, dim, rows, keep, record)).await
         }
         Command::Proxy { upstream } => record::serve(proxy::Proxy::new(&upstream)?).await,
         Command::Scan(scan) => scan.run().await,

@@ -15,7 +15,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(upstream: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        Ok(Proxy { upstream: Client::new(upstream)?, log: Log::default() })
+        Ok(Proxy { upstream: Client::new(upstream)?, log: Log::new(true) })
     }
 }
 

@@ -18,6 +18,8 @@ use tonic::metadata::MetadataMap;
 /// What happened since the last `reset`.
 #[derive(Default)]
 pub struct Log {
+    /// Whether requests are kept; if not, only what they amount to is known.
+    keeps: bool,
     requests: Mutex<Vec<(String, Bytes)>>,
     reply_bytes: AtomicU64,
     in_flight: AtomicU64,
@@ -28,6 +30,10 @@ pub struct Log {
 }
 
 impl Log {
+    pub fn new(keeps: bool) -> Self {
+        Log { keeps, ..Log::default() }
+    }
+
     fn reset(&self) {
         self.requests.lock().expect("no panics while it is held").clear();
         for counter in [&self.reply_bytes, &self.most_in_flight, &self.connections, &self.prepared] {
@@ -97,8 +103,10 @@ impl<A: Recorded> Answers for Recording<A> {
         if recorded {
             let now = log.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
             log.most_in_flight.fetch_max(now, Ordering::SeqCst);
-            let mut requests = log.requests.lock().expect("no panics while it is held");
-            requests.push((rpc.to_string(), request.clone()));
+            if log.keeps {
+                let mut requests = log.requests.lock().expect("no panics while it is held");
+                requests.push((rpc.to_string(), request.clone()));
+            }
         }
         let reply = self.0.answer(rpc, metadata, request).await;
         if recorded {

@@ -25,7 +25,7 @@ pub enum Kind {
     Vectors,
     /// Twenty scalar columns and a small vector.
     Scalars,
-    /// JSON documents of about 600 bytes, dynamic fields, and a small vector.
+    /// JSON documents of about 450 bytes, dynamic fields, and a small vector.
     Json,
 }
 

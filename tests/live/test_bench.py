@@ -45,16 +45,16 @@ def test_every_section_runs_and_is_reported(tool: Tool, tmp_path: pathlib.Path) 
     assert "old figures" not in page
     titles = re.findall(r"^\| (.+?) \|", page, flags=re.MULTILINE)
     for title in [
-        "export of 6,000 rows x 128 dims",
-        "export of 2,000 rows x 1024 dims",
-        "import of 6,000 rows x 128 dims",
+        "export, 6,000 x 128 dims",
+        "export, 2,000 x 1024 dims",
+        "import, 6,000 x 128 dims",
         "float vectors, 768 dims: CPU",
         "20 scalar columns: CPU",
         "JSON documents: CPU",
         "verify --level full: wall",
         "export, 256 dims",
         "import, 256 dims",
-        "export, 128 dims with scalars, x1 is 5,000 rows: CPU",
+        "export, CPU",
     ]:
         assert title in titles, page
         assert title in done.stdout
@@ -75,7 +75,7 @@ def test_a_tool_that_does_nothing_is_not_fast(tmp_path: pathlib.Path) -> None:
 def test_sections_are_chosen_by_name(tool: Tool, tmp_path: pathlib.Path) -> None:
     done = bench(tool.binary, "--only", "verify", "--work", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "sha256sum" in done.stdout and "export of" not in done.stdout
+    assert "sha256sum" in done.stdout and "import, " not in done.stdout
     assert bench(tool.binary, "--only", "nonsense").returncode == 2
 
 
