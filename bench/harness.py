@@ -179,10 +179,14 @@ class Harness:
         return Cost(cost["wall"], cost["user"] + cost["system"], cost["memory"], cost["until"], document)
 
     def environment(self, token: str) -> dict[str, str]:
-        """Ours, without what could make a run depend on settings of the machine."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MILVUS_HANDOFF_", "BENCH_"))}
+        """Ours, without what could make a run depend on settings of the machine, or on an earlier run: an import that
+        was stopped leaves a journal in its home, and the next one would go on from there."""
+        dropped = ("AWS_", "MILVUS_HANDOFF_", "BENCH_", "XDG_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         tokens = {name: token for name in ("MILVUS_HANDOFF_SOURCE_TOKEN", "MILVUS_HANDOFF_TARGET_TOKEN", "BENCH_TOKEN")}
-        return {**kept, "NO_COLOR": "1", **(tokens if token else {})}
+        home = self.folder / f"home{self._runs}"
+        home.mkdir()
+        return {**kept, "NO_COLOR": "1", "HOME": str(home), **(tokens if token else {})}
 
     def tool(self, *arguments: str | pathlib.Path, **how: Any) -> Cost:
         cost = self.run(self.tool_path, *arguments, "--json", **how)
