@@ -9,7 +9,7 @@ use arrow_array::{
     Int32Array, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt8Array,
     UInt32Array,
 };
-use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use milvus::proto::schema::field_data::Field as WireField;
 use milvus::proto::schema::scalar_field::Data as Scalars;
 use milvus::proto::schema::vector_field::Data as Vectors;
@@ -469,7 +469,7 @@ fn decode_vectors(
     }
 }
 
-/// The flat values of dense vectors, moved, not copied (save for signed bytes).
+/// The flat values of dense vectors, moved, not copied.
 fn flat_values(kind: &FieldType, data: Vectors) -> Option<ArrayRef> {
     Some(match (kind, data) {
         (FieldType::FloatVector { .. }, Vectors::FloatVector(floats)) => {
@@ -481,7 +481,7 @@ fn flat_values(kind: &FieldType, data: Vectors) -> Option<ArrayRef> {
             Arc::new(UInt8Array::from(bytes))
         }
         (FieldType::Int8Vector { .. }, Vectors::Int8Vector(bytes)) => {
-            Arc::new(Int8Array::from_iter_values(bytes.into_iter().map(|byte| byte as i8)))
+            Arc::new(Int8Array::new(Buffer::from_vec(bytes).into(), None))
         }
         _ => return None,
     })

@@ -5,7 +5,10 @@
 //! not own: which rows go into which part (`export`), keys and documents (`snapshot`), or values
 //! (`columns`).
 
+mod levels;
 mod read;
+mod read_vectors;
+mod vectors;
 mod write;
 
 pub use read::PartReader;
@@ -15,3 +18,5 @@ pub use write::{FinishedPart, PartWriter};
 mod chain_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vector_tests;

@@ -27,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
-fn write(columns: &[Column], batches: &[RecordBatch]) -> Option<FinishedPart> {
+pub(super) fn write(columns: &[Column], batches: &[RecordBatch]) -> Option<FinishedPart> {
     let mut writer = PartWriter::new(columns, KEY, NamedTempFile::new().unwrap()).unwrap();
     for batch in batches {
         writer.write(batch).unwrap();
@@ -35,7 +35,7 @@ fn write(columns: &[Column], batches: &[RecordBatch]) -> Option<FinishedPart> {
     writer.finish().unwrap()
 }
 
-fn promised(part: &FinishedPart) -> Part {
+pub(super) fn promised(part: &FinishedPart) -> Part {
     Part {
         key: "data/db/c/p/u00001-0000-00000000.parquet".into(),
         partition: None,
@@ -48,7 +48,7 @@ fn promised(part: &FinishedPart) -> Part {
     }
 }
 
-fn read(
+pub(super) fn read(
     file: File,
     columns: &[Column],
     part: &Part,
@@ -70,12 +70,12 @@ fn file_of(bytes: &[u8]) -> File {
     file
 }
 
-fn rows_of(batches: &[RecordBatch]) -> Vec<RecordBatch> {
+pub(super) fn rows_of(batches: &[RecordBatch]) -> Vec<RecordBatch> {
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| batch.slice(row, 1))).collect()
 }
 
 /// Keys that ascend, in place of the arbitrary ones.
-fn with_ascending_keys(columns: &[Column], mut rows: Vec<FieldData>) -> RecordBatch {
+pub(super) fn with_ascending_keys(columns: &[Column], mut rows: Vec<FieldData>) -> RecordBatch {
     let place = columns.iter().position(|c| c.name == KEY).unwrap();
     let count = decode(&columns[place..=place], KEY, rows[place..=place].to_vec()).unwrap().num_rows();
     let keys = match columns[place].kind {

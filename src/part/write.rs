@@ -1,13 +1,18 @@
 //! Writing one part into a spool file.
 
+use super::vectors::{Layout, VectorChunk};
 use crate::columns::{Keys, arrow_schema};
 use crate::digest::{HashingWriter, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, FieldType, Key};
 use arrow_array::RecordBatch;
+use arrow_schema::{DataType, SchemaRef};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use std::collections::BTreeMap;
 use std::io::BufWriter;
@@ -22,12 +27,25 @@ const WRITE_BATCH_ROWS: usize = 256;
 
 /// A part being written: rows of one partition, ascending and unique by key.
 pub struct PartWriter {
-    writer: ArrowWriter<HashingWriter<BufWriter<NamedTempFile>>>,
+    file: SerializedFileWriter<HashingWriter<BufWriter<NamedTempFile>>>,
+    factory: ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
+    layouts: Vec<Option<Layout>>,
+    /// The row group that is open, by column.
+    group: Option<Vec<Chunk>>,
     key_column: String,
     rows: u64,
     first: Option<Key>,
     last: Option<Key>,
     nulls: BTreeMap<String, u64>,
+}
+
+/// A column of the open row group.
+enum Chunk {
+    /// Dense vectors, which are put together here.
+    Vectors(VectorChunk),
+    /// Any other: one writer for each of its leaves.
+    Leaves(Vec<ArrowColumnWriter>),
 }
 
 /// A part that is complete on this machine and not yet in the bucket.
@@ -52,10 +70,16 @@ impl PartWriter {
     /// A part of `columns` whose rows are ordered by `key_column`.
     pub fn new(columns: &[Column], key_column: &str, spool: NamedTempFile) -> Result<Self> {
         let sink = HashingWriter::new(BufWriter::with_capacity(1 << 20, spool));
-        let writer = ArrowWriter::try_new(sink, arrow_schema(columns), Some(properties(columns)))
+        let schema = arrow_schema(columns);
+        let (file, factory) = ArrowWriter::try_new(sink, schema.clone(), Some(properties(columns)))
+            .and_then(ArrowWriter::into_serialized_writer)
             .map_err(|e| Error::internal("a part cannot be started").because(e))?;
         Ok(PartWriter {
-            writer,
+            file,
+            factory,
+            schema,
+            layouts: columns.iter().map(Layout::of).collect(),
+            group: None,
             key_column: key_column.to_string(),
             rows: 0,
             first: None,
@@ -75,29 +99,98 @@ impl PartWriter {
         self.last = Some(last);
         self.rows += batch.num_rows() as u64;
         crate::columns::count_nulls(batch, &mut self.nulls);
-        self.writer.write(batch).map_err(cannot_write)?;
-        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
-            self.writer.flush().map_err(cannot_write)?;
+        let mut group = match self.group.take() {
+            Some(group) => group,
+            None => self.begin_group().map_err(cannot_write)?,
+        };
+        for ((chunk, field), array) in group.iter_mut().zip(self.schema.fields()).zip(batch.columns()) {
+            match chunk {
+                Chunk::Vectors(chunk) => chunk.write(array)?,
+                Chunk::Leaves(writers) => {
+                    let leaves = compute_leaves(field, array).map_err(cannot_write)?;
+                    for (writer, leaf) in writers.iter_mut().zip(&leaves) {
+                        writer.write(leaf).map_err(cannot_write)?;
+                    }
+                }
+            }
+        }
+        self.group = Some(group);
+        if self.group_bytes() >= ROW_GROUP_BYTES {
+            self.end_group().map_err(cannot_write)?;
         }
         Ok(())
     }
 
+    fn begin_group(&self) -> parquet::errors::Result<Vec<Chunk>> {
+        let mut writers =
+            self.factory.create_column_writers(self.file.flushed_row_groups().len())?.into_iter();
+        let columns = self.schema.fields().iter().zip(&self.layouts);
+        let chunk = |(field, layout): (&arrow_schema::FieldRef, &Option<Layout>)| {
+            let own = writers.by_ref().take(leaf_count(field.data_type())).collect();
+            layout.map_or(Chunk::Leaves(own), |layout| Chunk::Vectors(VectorChunk::new(layout)))
+        };
+        Ok(columns.map(chunk).collect())
+    }
+
+    fn end_group(&mut self) -> parquet::errors::Result<()> {
+        let Some(chunks) = self.group.take() else { return Ok(()) };
+        let descriptors = self.file.schema_descr().columns().to_vec();
+        let mut leaf = 0;
+        let mut group = self.file.next_row_group()?;
+        for chunk in chunks {
+            match chunk {
+                Chunk::Vectors(chunk) => {
+                    let (pieces, closed) = chunk.finish(descriptors[leaf].clone())?;
+                    group.append_column(&pieces, closed)?;
+                    leaf += 1;
+                }
+                Chunk::Leaves(writers) => {
+                    for writer in writers {
+                        writer.close()?.append_to_row_group(&mut group)?;
+                        leaf += 1;
+                    }
+                }
+            }
+        }
+        group.close()?;
+        Ok(())
+    }
+
+    /// Bytes of the open row group, as far as they are known.
+    fn group_bytes(&self) -> usize {
+        let bytes = |chunk: &Chunk| match chunk {
+            Chunk::Vectors(chunk) => chunk.bytes(),
+            Chunk::Leaves(writers) => writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum(),
+        };
+        self.group.iter().flatten().map(bytes).sum()
+    }
+
     /// Bytes written so far, those of the open row group included.
     pub fn bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        (self.file.bytes_written() + self.group_bytes()) as u64
     }
 
     /// Closes the file; `None` if no row was written.
-    pub fn finish(self) -> Result<Option<FinishedPart>> {
+    pub fn finish(mut self) -> Result<Option<FinishedPart>> {
+        self.end_group().map_err(cannot_write)?;
         let (Some(first), Some(last)) = (self.first, self.last) else { return Ok(None) };
-        let (buffered, sha256, size) = self.writer.into_inner().map_err(cannot_write)?.finish();
+        let (buffered, sha256, size) = self.file.into_inner().map_err(cannot_write)?.finish();
         let file = buffered.into_inner().map_err(|e| cannot_write(e.into_error().into()))?;
         Ok(Some(FinishedPart { file, size, sha256, rows: self.rows, first, last, nulls: self.nulls }))
     }
 }
 
+/// Columns that Parquet stores for one of this type.
+fn leaf_count(kind: &DataType) -> usize {
+    match kind {
+        DataType::List(element) => leaf_count(element.data_type()),
+        DataType::Struct(members) => members.iter().map(|member| leaf_count(member.data_type())).sum(),
+        _ => 1,
+    }
+}
+
 /// Why a spool file could not be written: nearly always the disk.
-fn cannot_write(error: parquet::errors::ParquetError) -> Error {
+fn cannot_write(error: ParquetError) -> Error {
     Error::new(ErrorKind::Temporary, "cannot write a part to the spool folder")
         .because(error)
         .hint("see that the disk has room for one part per worker, then run the same command again")
