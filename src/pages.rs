@@ -12,6 +12,8 @@ use crate::milvus::{Client, Failure, Scan};
 use crate::schema::{Column, Key, Schema};
 use arrow_array::RecordBatch;
 use milvus::proto::schema::FieldData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that a page should have: large enough that requests do not dominate, small enough that
 /// a few in flight stay within memory.
@@ -19,6 +21,15 @@ const PAGE_BYTES: usize = 12 << 20;
 
 /// The most rows that servers hand out at once (`maxQueryResultWindow`).
 const MAX_PAGE_ROWS: u32 = 16_384;
+
+/// What the first page of a collection may have if its rows are as large as they can be: rows can
+/// be far larger than they typically are, and nothing is known of them yet.
+const FIRST_PAGE_BYTES: usize = 48 << 20;
+
+/// Bytes that a row of a collection takes on the wire, as its pages have shown so far. Shared by
+/// the readers of its ranges, so that only the first one has to find out.
+#[derive(Clone, Default)]
+pub struct RowBytes(Arc<AtomicUsize>);
 
 /// How many rows to ask for: follows the size of the rows seen, and what the server bears.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +42,8 @@ impl PageRows {
     fn first(columns: &[Column], ceiling: u32) -> Self {
         let mut page = PageRows { rows: 0, ceiling };
         page.aim(columns::typical_row_bytes(columns));
+        let if_largest = FIRST_PAGE_BYTES / columns::largest_row_bytes(columns).max(1);
+        page.rows = page.rows.min(if_largest.max(1) as u32);
         page
     }
 
@@ -60,6 +73,7 @@ pub struct Reader {
     scan: Scan,
     columns: Vec<Column>,
     page: PageRows,
+    row_bytes: RowBytes,
     last: Option<Key>,
 }
 
@@ -68,7 +82,16 @@ impl Reader {
     /// no page has more than `page_rows` rows.
     pub fn new(client: Client, scan: Scan, columns: Vec<Column>, after: Option<Key>, page_rows: u32) -> Self {
         let page = PageRows::first(&columns, page_rows.min(MAX_PAGE_ROWS));
-        Reader { client, scan, columns, page, last: after }
+        Reader { client, scan, columns, page, row_bytes: RowBytes::default(), last: after }
+    }
+
+    /// Begins with what other readers of the same columns have learnt, and adds to it.
+    pub fn sharing(mut self, row_bytes: RowBytes) -> Self {
+        match row_bytes.0.load(Ordering::Relaxed) {
+            0 => {}
+            known => self.page.aim(known),
+        }
+        Reader { row_bytes, ..self }
     }
 
     /// The next rows in key order and the size of the reply in bytes; `None` at the end, which
@@ -103,6 +126,7 @@ impl Reader {
         }
         self.advance(&batch).context(|| doing(&self.last))?;
         self.page.seen(batch.num_rows(), bytes);
+        self.row_bytes.0.store(bytes / batch.num_rows(), Ordering::Relaxed);
         Ok(Some((batch, bytes)))
     }
 
@@ -174,5 +198,9 @@ mod tests {
         page.seen(10, 10 * (100 << 20));
         assert_eq!(page.rows, 1);
         assert!(page.halve().is_none());
+
+        let json = Column { name: "j".into(), kind: FieldType::Json, nullable: false, dynamic: false };
+        let page = PageRows::first(&[json], MAX_PAGE_ROWS);
+        assert_eq!(page.rows, 768, "each of them could have 64 KiB");
     }
 }

@@ -292,6 +292,24 @@ impl FieldType {
             dense => dense.vector_bytes().unwrap_or(8),
         }
     }
+
+    /// Bytes that a value takes on the wire at most, or nearly so.
+    pub fn largest_bytes(&self) -> usize {
+        /// What servers allow for a JSON document and for other text.
+        const TEXT: usize = 64 << 10;
+        match self {
+            FieldType::VarChar { max_length } => *max_length as usize,
+            FieldType::Json | FieldType::Text | FieldType::Geometry | FieldType::Mol => TEXT,
+            FieldType::Array { element: ElementType::VarChar, .. } => TEXT,
+            FieldType::Array { max_capacity, .. } => *max_capacity as usize * 8,
+            FieldType::VectorArray { element, max_capacity } => {
+                *max_capacity as usize * element.typical_bytes()
+            }
+            FieldType::StructArray { fields } => fields.iter().map(|f| f.kind.largest_bytes()).sum(),
+            FieldType::SparseFloatVector => TEXT,
+            fixed => fixed.typical_bytes(),
+        }
+    }
 }
 
 impl fmt::Display for FieldType {

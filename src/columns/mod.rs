@@ -127,6 +127,11 @@ pub fn typical_row_bytes(columns: &[Column]) -> usize {
     columns.iter().map(|c| c.kind.typical_bytes()).sum()
 }
 
+/// Bytes of one row whose values are as large as servers let them be.
+pub fn largest_row_bytes(columns: &[Column]) -> usize {
+    columns.iter().map(|c| c.kind.largest_bytes()).sum()
+}
+
 /// Adds the nulls of a batch to the counts by column; columns without nulls are left out.
 pub fn count_nulls(batch: &RecordBatch, counts: &mut BTreeMap<String, u64>) {
     for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {

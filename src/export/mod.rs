@@ -12,6 +12,7 @@ mod begin;
 mod check;
 mod choose;
 mod finish;
+mod key_space;
 mod unit;
 mod units;
 
@@ -145,7 +146,7 @@ async fn export_loaded(
     }
 
     // 5. Cut into units; 6. write the plan, or take up the one that an earlier run wrote.
-    let units = units::cut(source, collections, options.jobs).await?;
+    let units::Units { units, rows } = units::cut(source, collections, options.jobs).await?;
     let plan = Plan {
         id: uuid::Uuid::new_v4().to_string(),
         created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -162,13 +163,13 @@ async fn export_loaded(
         },
         databases: choose::databases(source, collections).await?,
         collections: std::mem::take(collections),
-        units: units.units,
+        units,
     };
     let begun = begin::begin(plan, store.as_ref()).await?;
 
     // 7. Export every unit that has no receipt yet.
-    let progress = Progress::new("export", Some(units.rows));
-    let work = unit::export_all(source, &begun, store.clone(), options, &progress);
+    let progress = Progress::new("export", Some(rows.values().sum()));
+    let work = unit::export_all(source, &begun, &rows, store.clone(), options, &progress);
     let receipts = progress.show(options.show, work).await?;
 
     // 8. Prove that nothing is missing; 9. manifest, sums, commit.

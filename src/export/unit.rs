@@ -7,13 +7,14 @@ use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, Scan, View};
-use crate::pages::Reader;
+use crate::pages::{Reader, RowBytes};
 use crate::part::{FinishedPart, PartWriter};
 use crate::progress::Progress;
 use crate::snapshot::{CollectionMeta, Part, Receipt, Unit, keys};
 use crate::store::{Body, Put, Store};
 use arrow_array::RecordBatch;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -21,11 +22,12 @@ use tokio::sync::mpsc;
 /// asked for while this one is encoded, and no more is held.
 const BATCHES_IN_FLIGHT: usize = 1;
 
-/// Exports every unit that has no receipt yet, `options.jobs` at a time; gives all receipts in the order
-/// of the plan.
+/// Exports every unit that has no receipt yet, `options.jobs` at a time, those with the most `rows`
+/// first; gives all receipts in the order of the plan.
 pub async fn export_all(
     source: &Client,
     begun: &Begun,
+    rows: &HashMap<String, u64>,
     store: Arc<dyn Store>,
     options: &Options,
     progress: &Progress,
@@ -33,11 +35,15 @@ pub async fn export_all(
     for receipt in begun.done.values() {
         progress.add(receipt.rows, receipt.parts.iter().map(|p| p.size).sum());
     }
-    let todo = begun.plan.units.iter().filter(|unit| !begun.done.contains_key(&unit.id));
+    let mut todo: Vec<_> =
+        begun.plan.units.iter().filter(|unit| !begun.done.contains_key(&unit.id)).collect();
+    todo.sort_by_key(|unit| std::cmp::Reverse(rows.get(&unit.id)));
+    let row_bytes: Vec<_> = begun.plan.collections.iter().map(|_| RowBytes::default()).collect();
     let fresh: Vec<Receipt> = stream::iter(todo)
         .map(|unit| {
             let meta = &begun.plan.collections[unit.collection];
-            let work = export(source, begun, meta, unit, store.clone(), options, progress);
+            let row_bytes = row_bytes[unit.collection].clone();
+            let work = export(source, begun, meta, unit, row_bytes, store.clone(), options, progress);
             async move { work.await.context(|| format!("export of {}", meta.name)) }
         })
         .buffer_unordered(options.jobs)
@@ -63,11 +69,13 @@ pub fn scan(meta: &CollectionMeta, unit: &Unit, fields: Vec<String>, view: View)
     }
 }
 
+#[allow(clippy::too_many_arguments)] // Each is another thing; a struct would only hide them.
 async fn export(
     source: &Client,
     begun: &Begun,
     meta: &CollectionMeta,
     unit: &Unit,
+    row_bytes: RowBytes,
     store: Arc<dyn Store>,
     options: &Options,
     progress: &Progress,
@@ -81,7 +89,8 @@ async fn export(
         columns.clone(),
         unit.after.clone(),
         options.page_rows,
-    );
+    )
+    .sharing(row_bytes);
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(BATCHES_IN_FLIGHT);
 
     let key_field = &meta.schema.primary_key().name;

@@ -1,57 +1,85 @@
 //! Step 5: cutting collections into ranges that workers can export side by side.
 //!
 //! By partition first (rows do not carry theirs), unless rows are placed by a partition key; then
-//! by ranges of integer keys with about the same number of rows, found with filtered counts.
+//! by ranges of keys with about the same number of rows, found with filtered counts and single
+//! keys. There are several times more ranges than workers and the largest are exported first, so
+//! that no worker is left alone with a large one at the end.
 
+use super::key_space::{between, beyond};
 use super::view;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, Scan, View};
 use crate::pages;
-use crate::schema::{FieldType, Key};
+use crate::schema::Key;
 use crate::snapshot::{CollectionMeta, Unit, keys};
+use std::collections::HashMap;
 
 /// Rows below which a range is not cut further: smaller ones cost more requests than they save.
-const SPLIT_ROWS: u64 = 50_000;
+const SPLIT_ROWS: u64 = 25_000;
 
-/// Counts that looking for one boundary may take.
-const MAX_PROBES: usize = 24;
+/// Ranges for each worker, if all collections are cut as finely as they should.
+const UNITS_PER_WORKER: u64 = 4;
+
+/// Requests that looking for one boundary may take.
+const MAX_PROBES: usize = 32;
 
 /// The units of an export.
 pub struct Units {
     /// Every range of every collection, exactly once.
     pub units: Vec<Unit>,
-    /// Rows that the server counts now: for progress only.
-    pub rows: u64,
+    /// About how many rows each unit has, by its id: for progress and the order of work only.
+    pub rows: HashMap<String, u64>,
 }
 
-/// Cuts so that about `jobs` workers are busy to the end.
+/// Cuts so that `jobs` workers are busy to the end.
 pub async fn cut(source: &Client, collections: &[CollectionMeta], jobs: usize) -> Result<Units> {
-    let mut cut = Units { units: Vec::new(), rows: 0 };
+    let mut ranges = Vec::new();
+    let mut total = 0;
     for (index, meta) in collections.iter().enumerate() {
         let view = view(source, meta).await?;
         let by_partition = !meta.schema.has_partition_key() && !meta.partitions.is_empty();
-        let partitions: Vec<Option<String>> =
-            if by_partition { meta.partitions.iter().cloned().map(Some).collect() } else { vec![None] };
+        let partitions: Vec<Option<&str>> = if by_partition {
+            meta.partitions.iter().map(|p| Some(p.as_str())).collect()
+        } else {
+            vec![None]
+        };
         for partition in partitions {
-            let range = Range { source, meta, partition: partition.as_deref(), view };
-            let rows = range.count(None, None).await.context(|| format!("counting {}", meta.name))?;
-            cut.rows += rows;
-            let pieces = (rows / SPLIT_ROWS).clamp(1, 2 * jobs as u64);
-            let bounds = match meta.schema.primary_key().kind {
-                FieldType::Int64 if pieces > 1 => range.boundaries(rows, pieces).await?,
-                _ => Vec::new(),
-            };
-            let mut after = None;
-            for up_to in bounds.into_iter().map(|b| Some(Key::Int(b))).chain([None]) {
-                let id = keys::unit_id(cut.units.len());
-                let next = up_to.clone();
-                cut.units.push(Unit { id, collection: index, partition: partition.clone(), after, up_to });
-                after = next;
+            let range = Range { source, meta, partition, view };
+            let rows = range.count(None).await.context(|| format!("counting {}", meta.name))?;
+            total += rows;
+            ranges.push((index, range, rows));
+        }
+    }
+    let wanted = UNITS_PER_WORKER * jobs as u64;
+    let mut cut = Units { units: Vec::new(), rows: HashMap::new() };
+    for (collection, range, rows) in ranges {
+        let share = (u128::from(rows) * u128::from(wanted)).div_ceil(u128::from(total.max(1))) as u64;
+        let pieces = share.min(rows / SPLIT_ROWS).max(1);
+        let bounds = match boundaries(&range, rows, pieces).await {
+            // Such as a key that this server cannot be asked about. Ranges are only for speed.
+            Err(e) if e.kind() == ErrorKind::Unsupported => {
+                tracing::debug!("{} is not cut into ranges: {e}", collections[collection].name);
+                Vec::new()
             }
+            bounds => bounds?,
+        };
+        let mut after = None;
+        let mut before = 0;
+        for (up_to, below) in bounds.into_iter().map(|(key, below)| (Some(key), below)).chain([(None, rows)])
+        {
+            let id = keys::unit_id(cut.units.len());
+            let partition = range.partition.map(str::to_string);
+            cut.rows.insert(id.clone(), below.saturating_sub(before));
+            let next = up_to.clone();
+            cut.units.push(Unit { id, collection, partition, after, up_to });
+            (after, before) = (next, below);
         }
     }
     Ok(cut)
 }
+
+/// A key, and how many rows have one that is not greater.
+type Bound = (Key, u64);
 
 /// The rows of one partition (or all), about which counts are asked.
 struct Range<'a> {
@@ -61,59 +89,27 @@ struct Range<'a> {
     view: View,
 }
 
-impl Range<'_> {
-    async fn count(&self, after: Option<i64>, up_to: Option<i64>) -> Result<u64> {
-        if let (None, None) = (after, up_to) {
+/// Rows about whose keys can be asked.
+trait Keyed {
+    /// Rows whose key is not greater than `up_to`, or all.
+    async fn count(&self, up_to: Option<&Key>) -> Result<u64>;
+    /// The smallest key that is greater than `after`, or of all.
+    async fn first_after(&self, after: Option<&Key>) -> Result<Option<Key>>;
+}
+
+impl Keyed for Range<'_> {
+    async fn count(&self, up_to: Option<&Key>) -> Result<u64> {
+        let Some(up_to) = up_to else {
             return self
                 .source
                 .count_partition(&self.meta.name, &self.meta.schema, self.partition, self.view)
                 .await;
-        }
-        let (after, up_to) = (after.map(Key::Int), up_to.map(Key::Int));
-        let filter =
-            self.source.range_filter(&self.meta.schema.primary_key().name, after.as_ref(), up_to.as_ref());
+        };
+        let filter = self.source.range_filter(&self.meta.schema.primary_key().name, None, Some(up_to));
         self.source.count(&self.meta.name, self.partition, &filter, self.view).await.map_err(Error::from)
     }
 
-    /// Ascending keys that cut the rows into about `pieces` equal ranges. They need not be keys
-    /// of rows; a wrong guess only makes uneven ranges.
-    async fn boundaries(&self, rows: u64, pieces: u64) -> Result<Vec<i64>> {
-        let Some(smallest) = self.smallest().await? else { return Ok(Vec::new()) };
-        // Dense keys end where this says at once; others are found by ever wider steps.
-        let mut low = (smallest.saturating_sub(1), 0);
-        let mut width = (rows as i64).saturating_mul(2);
-        let mut high = loop {
-            let end = smallest.saturating_add(width);
-            let below = self.count(None, Some(end)).await?;
-            if below >= rows || end == i64::MAX {
-                break (end, below.max(rows));
-            }
-            low = (end, below);
-            width = width.saturating_mul(256);
-        };
-        let start = (smallest.saturating_sub(1), 0);
-        let mut bounds: Vec<(i64, u64)> = Vec::new();
-        if low.1 > 0 {
-            // What the search for the end has learnt helps to find the first boundaries.
-            bounds.push(low);
-        }
-        let mut found = Vec::new();
-        for piece in 1..pieces {
-            let target = rows * piece / pieces;
-            let below = bounds.iter().rev().find(|b| b.1 <= target).copied().unwrap_or(start);
-            let above = bounds.iter().find(|b| b.1 > target).copied().unwrap_or(high);
-            let boundary = self.quantile(target, rows / pieces / 4, below, above).await?;
-            if boundary.0 > found.last().copied().unwrap_or(i64::MIN) && boundary.0 < high.0 {
-                found.push(boundary.0);
-            }
-            bounds.push(boundary);
-            bounds.sort_unstable();
-            high.1 = high.1.max(boundary.1);
-        }
-        Ok(found)
-    }
-
-    async fn smallest(&self) -> Result<Option<i64>> {
+    async fn first_after(&self, after: Option<&Key>) -> Result<Option<Key>> {
         let key_field = self.meta.schema.primary_key().name.clone();
         let scan = Scan {
             collection: self.meta.name.clone(),
@@ -125,44 +121,212 @@ impl Range<'_> {
             fields: vec![key_field],
             view: self.view,
         };
-        let page = self.source.page(&scan, None, 1).await.map_err(Error::from)?;
-        Ok(match pages::decode_keys(&self.meta.schema, page.fields)?.as_ref().and_then(|k| k.first()) {
-            Some(Key::Int(smallest)) => Some(*smallest),
-            _ => None,
-        })
+        let page = self.source.page(&scan, after, 1).await.map_err(Error::from)?;
+        let keys = pages::decode_keys(&self.meta.schema, page.fields)?;
+        Ok(keys.and_then(|keys| keys.into_iter().next()))
     }
+}
 
-    /// A key with about `target` rows up to it, between two known ones. Guesses by
-    /// interpolation, which is right at once for evenly spread keys, and by halving in turn,
-    /// which keeps clustered ones from taking forever.
-    async fn quantile(
-        &self,
-        target: u64,
-        tolerance: u64,
-        below: (i64, u64),
-        above: (i64, u64),
-    ) -> Result<(i64, u64)> {
-        let (mut low, mut high) = (below, above);
-        for probe in 0..MAX_PROBES {
-            let width = i128::from(high.0) - i128::from(low.0);
-            if width <= 1 || target.abs_diff(low.1) <= tolerance {
+/// Ascending keys that cut the rows into about `pieces` equal ranges. They need not be keys
+/// of rows; a wrong guess only makes uneven ranges.
+async fn boundaries(keys: &impl Keyed, rows: u64, pieces: u64) -> Result<Vec<Bound>> {
+    if pieces < 2 {
+        return Ok(Vec::new());
+    }
+    let Some(smallest) = keys.first_after(None).await? else { return Ok(Vec::new()) };
+    // What is known of the keys, ascending: it helps to find every further boundary.
+    let mut known: Vec<Bound> = vec![(smallest, 1)];
+    let mut found: Vec<Bound> = Vec::new();
+    let size = rows / pieces;
+    for piece in 1..pieces {
+        let target = rows * piece / pieces;
+        if found.last().is_some_and(|(_, below)| *below + size / 2 > target) {
+            continue; // The range before this one came out larger.
+        }
+        let boundary = quantile(keys, target, size / 4, rows, &mut known).await?;
+        let ascends = found.last().is_none_or(|(key, below)| *key < boundary.0 && *below < boundary.1);
+        if ascends && boundary.1 > 0 && boundary.1 < rows {
+            found.push(boundary);
+        }
+    }
+    Ok(found)
+}
+
+/// A key with about `target` of all `rows` up to it. Guesses by interpolation, which is right at
+/// once for evenly spread keys, and by halving in turn. Where a guess turns out to lie in a gap, the
+/// next key that there is shows where the gap ends, and growing steps from there show how far
+/// the keys reach: so keys in clusters far apart, or behind a long common prefix, take a few
+/// requests more.
+async fn quantile(
+    keys: &impl Keyed,
+    target: u64,
+    tolerance: u64,
+    rows: u64,
+    known: &mut Vec<Bound>,
+) -> Result<Bound> {
+    let place = known.partition_point(|(_, below)| *below <= target);
+    let mut low = known[place.saturating_sub(1)].clone();
+    let mut high = known.get(place).map_or((None, rows), |(key, below)| (Some(key.clone()), *below));
+    let mut steps = Vec::new().into_iter();
+    if high.0.is_none() {
+        steps = beyond(&low.0, rows).into_iter();
+    }
+    for probe in 0..MAX_PROBES {
+        if target.abs_diff(low.1) <= tolerance {
+            break;
+        }
+        let in_reach = |key: &Key| *key > low.0 && high.0.as_ref().is_none_or(|high| key < high);
+        let step = steps.next().filter(in_reach);
+        let stepping = step.is_some();
+        let (part, whole) = if probe % 3 == 2 || high.1 <= low.1 {
+            (1, 2)
+        } else {
+            (target.saturating_sub(low.1), high.1 - low.1)
+        };
+        let guess = step.or_else(|| between(&low.0, high.0.as_ref(), part, whole));
+        let Some(middle) = guess else { break };
+        let below = keys.count(Some(&middle)).await?;
+        let place = known.partition_point(|(key, _)| *key < middle);
+        known.insert(place, (middle.clone(), below));
+        if below > target {
+            high = (Some(middle), below);
+            steps = Vec::new().into_iter();
+            if below - target <= tolerance {
                 break;
             }
-            let share = if probe % 3 == 2 || high.1 <= low.1 {
-                width / 2
-            } else {
-                width * i128::from(target.saturating_sub(low.1)) / i128::from(high.1 - low.1)
-            };
-            let middle = (i128::from(low.0) + share.clamp(1, width - 1)) as i64;
-            let rows = self.count(None, Some(middle)).await?;
-            if rows <= target {
-                low = (middle, rows);
-            } else if rows - target <= tolerance {
-                return Ok((middle, rows));
-            } else {
-                high = (middle, rows);
+        } else if below > low.1 || stepping {
+            low = (middle, below);
+        } else {
+            let Some(next) = keys.first_after(Some(&middle)).await? else { break };
+            if high.0.as_ref().is_some_and(|high| next >= *high) {
+                break;
             }
+            steps = beyond(&next, rows).into_iter();
+            low = (next, below + 1);
         }
-        Ok(low)
+    }
+    // The nearer end; the upper one may be beyond all keys.
+    Ok(match high {
+        (Some(key), below) if below.abs_diff(target) < target.abs_diff(low.1) => (key, below),
+        _ => low,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Keys in memory that count the questions.
+    struct Sorted {
+        keys: Vec<Key>,
+        asked: Cell<usize>,
+    }
+
+    impl Keyed for Sorted {
+        async fn count(&self, up_to: Option<&Key>) -> Result<u64> {
+            self.asked.set(self.asked.get() + 1);
+            Ok(up_to.map_or(self.keys.len(), |up_to| self.keys.partition_point(|key| key <= up_to)) as u64)
+        }
+
+        async fn first_after(&self, after: Option<&Key>) -> Result<Option<Key>> {
+            self.asked.set(self.asked.get() + 1);
+            let place = after.map_or(0, |after| self.keys.partition_point(|key| key <= after));
+            Ok(self.keys.get(place).cloned())
+        }
+    }
+
+    fn noise(seed: u64) -> u64 {
+        let x = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 3
+    }
+
+    type MakeKey = Box<dyn Fn(u64) -> Key>;
+
+    const ROWS: u64 = 40_000;
+    const PIECES: u64 = 16;
+
+    /// Cuts the keys; gives the largest piece in parts of an even one, and the questions per boundary.
+    async fn cut(name: &str, key: impl Fn(u64) -> Key) -> (f64, usize) {
+        let mut keys: Vec<Key> = (0..ROWS).map(key).collect();
+        keys.sort();
+        keys.dedup();
+        let sorted = Sorted { keys, asked: Cell::new(0) };
+        let rows = sorted.keys.len() as u64;
+        let bounds = boundaries(&sorted, rows, PIECES).await.unwrap();
+        assert!(bounds.windows(2).all(|pair| pair[0].0 < pair[1].0), "{name}: {bounds:?}");
+        let mut before = 0;
+        let mut largest = 0;
+        for below in bounds.iter().map(|(_, below)| *below).chain([rows]) {
+            largest = largest.max(below - before);
+            before = below;
+        }
+        (largest as f64 * PIECES as f64 / rows as f64, sorted.asked.get() / (PIECES as usize - 1))
+    }
+
+    #[tokio::test]
+    async fn keys_of_any_distribution_are_cut_evenly_with_few_questions() {
+        let text = |text: String| Key::Text(text);
+        let cases: Vec<(&str, MakeKey)> = vec![
+            ("dense", Box::new(|n| Key::Int(n as i64))),
+            ("dense, negative", Box::new(|n| Key::Int(n as i64 - 20_000))),
+            ("sparse", Box::new(|n| Key::Int(noise(n) as i64))),
+            ("all of i64", Box::new(|n| Key::Int((noise(n) << 3) as i64))),
+            (
+                "auto ids",
+                Box::new(|n| {
+                    Key::Int((450_000_000_000_000_000 + (n / 1_000) * 40_000_000 + n % 1_000) as i64)
+                }),
+            ),
+            (
+                "two clusters",
+                Box::new(|n| Key::Int(if n % 2 == 0 { n as i64 } else { (1 << 60) + n as i64 })),
+            ),
+            ("one far out", Box::new(|n| Key::Int(if n == 0 { i64::MIN } else { n as i64 * 3 }))),
+            ("ever wider", Box::new(|n| Key::Int((1.001f64.powi(n as i32)) as i64 + n as i64))),
+            ("numbered", Box::new(move |n| text(format!("{n}")))),
+            ("padded", Box::new(move |n| text(format!("doc-{n:012}")))),
+            ("hexadecimal", Box::new(move |n| text(format!("{:016x}", noise(n))))),
+            (
+                "long prefix",
+                Box::new(move |n| {
+                    text(format!("{}{:x}", "https://example.org/a/very/long/path/".repeat(3), noise(n)))
+                }),
+            ),
+            ("few prefixes", Box::new(move |n| text(format!("tenant-{}/item-{n:09}", n % 3)))),
+            (
+                "one far out, text",
+                Box::new(move |n| text(if n == 0 { "A".into() } else { format!("doc-{n:012}") })),
+            ),
+            (
+                "skewed",
+                Box::new(move |n| {
+                    text(format!("{}{:08x}", if n % 10 == 0 { "m" } else { "zz" }, noise(n) as u32))
+                }),
+            ),
+            (
+                "Greek",
+                Box::new(move |n| {
+                    text(
+                        (0..6)
+                            .map(|i| char::from_u32(0x3b1 + (noise(n) >> (i * 5)) as u32 % 24).unwrap())
+                            .collect(),
+                    )
+                }),
+            ),
+        ];
+        for (name, key) in cases {
+            let (largest, asked) = cut(name, key).await;
+            assert!(largest < 2.5, "{name}: the largest piece is {largest:.2} of an even one");
+            assert!(asked <= 12, "{name}: {asked} questions for a boundary");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_cut_is_left_whole() {
+        let (largest, _) = cut("one key", |_| Key::Int(7)).await;
+        assert_eq!(largest, PIECES as f64);
+        let sorted = Sorted { keys: Vec::new(), asked: Cell::new(0) };
+        assert_eq!(boundaries(&sorted, 0, 4).await.unwrap(), []);
     }
 }

@@ -42,8 +42,10 @@ pub enum Failure {
     Unimplemented,
     /// The message or the result is too large; a smaller one may do.
     TooLarge,
-    /// Not done, and worth repeating: rate limits, not ready, not loaded yet.
+    /// Not done, and worth repeating: not ready, not loaded yet.
     Later,
+    /// Not done, because the server has too much to do: worth repeating, with fewer requests.
+    Busy,
     /// A quota is used up. Not done, and repeating soon will not help.
     Quota,
     /// The two sides cannot agree on an encrypted connection.
@@ -96,7 +98,7 @@ impl RpcError {
             Code::Unimplemented => Failure::Unimplemented,
             Code::NotFound => Failure::NotFound,
             Code::ResourceExhausted | Code::OutOfRange if is_size_text(&reason) => Failure::TooLarge,
-            Code::ResourceExhausted => Failure::Later,
+            Code::ResourceExhausted => Failure::Busy,
             Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists => Failure::Refused,
             // Certificates do not become better by waiting.
             Code::Unavailable | Code::Unknown
@@ -145,8 +147,10 @@ impl RpcError {
             _ if is_not_found_text(&reason) => Failure::NotFound,
             // 1 is also what Lite says of everything unexpected.
             (1, _) if !status.retriable && !reason.contains("not ready") => Failure::Refused,
-            (1 | 2 | 4 | 8 | 11 | 12 | 103 | 106 | 110 | 505 | 507 | 1003 | 2200, _) => Failure::Later,
-            (_, common::ErrorCode::RateLimit | common::ErrorCode::NotReadyServe) => Failure::Later,
+            // Queue full, rate limit, too far behind, out of resources.
+            (4 | 8 | 11 | 12, _) | (_, common::ErrorCode::RateLimit) => Failure::Busy,
+            (1 | 2 | 103 | 106 | 110 | 505 | 507 | 1003 | 2200, _) => Failure::Later,
+            (_, common::ErrorCode::NotReadyServe) => Failure::Later,
             _ if status.retriable => Failure::Later,
             _ => Failure::Refused,
         };
@@ -196,7 +200,7 @@ impl From<RpcError> for Error {
             Failure::TooLarge => Error::new(ErrorKind::Unsupported, says).hint(
                 "a single row is larger than the server's message limit; raise that limit on the server",
             ),
-            Failure::Later => Error::new(ErrorKind::Temporary, says).hint("run the same command again later"),
+            Failure::Later | Failure::Busy => Error::new(ErrorKind::Temporary, says).hint("run the same command again later"),
             Failure::Tls => Error::new(
                 ErrorKind::Usage,
                 format!("no encrypted connection to the server: {}", error.reason),
@@ -299,12 +303,20 @@ impl Client {
         tracing::debug!(rpc, database, bytes = request.len(), "calling");
         let mut pause = Duration::from_millis(200);
         loop {
+            let pass = self.pace.enter().await;
             let error = match self.call_once(rpc, database, request.clone()).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    self.pace.went_well();
+                    return Ok(reply);
+                }
                 Err(error) => error,
             };
+            if error.failure == Failure::Busy {
+                self.pace.slow_down();
+            }
+            drop(pass);
             let again = match error.failure {
-                Failure::Later | Failure::Unreachable => repeat != Repeat::Never,
+                Failure::Later | Failure::Busy | Failure::Unreachable => repeat != Repeat::Never,
                 Failure::NoReply => repeat == Repeat::Freely,
                 _ => false,
             };
@@ -440,7 +452,7 @@ mod tests {
     fn statuses_mean_what_the_caller_does_next() {
         use common::ErrorCode::{Success, UnexpectedError};
         assert_eq!(read(0, Success, "", false), None);
-        assert_eq!(read(8, common::ErrorCode::RateLimit, "rate limit exceeded", true), Some(Failure::Later));
+        assert_eq!(read(8, common::ErrorCode::RateLimit, "rate limit exceeded", true), Some(Failure::Busy));
         assert_eq!(read(9, UnexpectedError, "disk quota exhausted", false), Some(Failure::Quota));
         assert_eq!(read(100, UnexpectedError, "", false), Some(Failure::NotFound));
         assert_eq!(read(0, common::ErrorCode::CollectionNotExists, "", false), Some(Failure::NotFound));

@@ -1,11 +1,13 @@
 //! Reaching a server: address, credentials, TLS, and who it says it is.
 
 use super::call::{Failure, Repeat};
+use super::pace::Pace;
 use crate::error::{Context, Error, ErrorKind, Result};
 use milvus::proto::common::ClientInfo;
 use milvus::proto::milvus as api;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
@@ -168,6 +170,7 @@ impl fmt::Display for ServerInfo {
 pub struct Client {
     pub(super) channel: Channel,
     pub(super) token: Option<Token>,
+    pub(super) pace: Arc<Pace>,
     /// What the server says of itself.
     pub info: ServerInfo,
     /// The database that unqualified names are in.
@@ -182,6 +185,7 @@ impl Client {
         let mut client = Client {
             channel: channel(endpoint).context(doing)?,
             token: endpoint.token.clone(),
+            pace: Arc::default(),
             info: ServerInfo::of("", ""),
             database: endpoint.database.clone(),
         };

@@ -14,6 +14,7 @@ mod connect;
 mod create;
 mod insert;
 mod load;
+mod pace;
 mod query;
 mod wire_schema;
 
