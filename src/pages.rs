@@ -67,6 +67,13 @@ impl PageRows {
     }
 }
 
+/// About how many rows a page of these columns has.
+pub fn typical_page_rows(columns: &[Column]) -> u32 {
+    let mut page = PageRows { rows: 0, ceiling: MAX_PAGE_ROWS };
+    page.aim(columns::typical_row_bytes(columns));
+    page.rows
+}
+
 /// Reads one range to its end.
 pub struct Reader {
     client: Client,
@@ -94,13 +101,16 @@ impl Reader {
         Reader { row_bytes, ..self }
     }
 
-    /// The next rows in key order and the size of the reply in bytes; `None` at the end, which
-    /// only an empty page is.
+    /// The next rows in key order and the size of the reply in bytes; `None` at the end: an empty
+    /// page, or the last key that the range can have.
     pub async fn next(&mut self) -> Result<Option<(RecordBatch, usize)>> {
         let doing = |last: &Option<Key>| match last {
             Some(key) => format!("reading the page after key {key}"),
             None => "reading the first page".to_string(),
         };
+        if self.last.is_some() && self.last == self.scan.up_to {
+            return Ok(None);
+        }
         let page = loop {
             match self.client.page(&self.scan, self.last.as_ref(), self.page.rows).await {
                 Ok(page) => break page,

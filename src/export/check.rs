@@ -10,7 +10,7 @@ use super::{Options, source_changed, view};
 use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::Client;
+use crate::milvus::{Client, View};
 use crate::pages::{Reader, key_column};
 use crate::schema::Key;
 use crate::snapshot::{CollectionMeta, CollectionResult, Consistency, Counts, Plan, Receipt, Unit};
@@ -24,14 +24,20 @@ pub async fn all(
     options: &Options,
 ) -> Result<Vec<CollectionResult>> {
     let units: Vec<_> = plan.units.iter().zip(receipts).collect();
+    // One view for all that is asked of a collection: each new one waits for the server's time tick.
+    let mut views = Vec::new();
+    for meta in &plan.collections {
+        views.push(view(source, meta).await?);
+    }
     let rescanned = stream::iter(&units)
         .map(|(unit, receipt)| {
             let meta = &plan.collections[unit.collection];
+            let view = views[unit.collection];
             let check = async move {
                 if plan.request.allow_writes || meta.pin.is_some() {
                     return Ok(());
                 }
-                same_keys(source, meta, unit, receipt, options.page_rows).await
+                same_keys(source, meta, unit, receipt, view, options.page_rows).await
             };
             async move { check.await.context(|| format!("check of {}", meta.name)) }
         })
@@ -41,7 +47,7 @@ pub async fn all(
     let mut results = Vec::new();
     for (index, meta) in plan.collections.iter().enumerate() {
         let own: Vec<_> = units.iter().filter(|(unit, _)| unit.collection == index).copied().collect();
-        let result = collection(source, plan, meta, &own, options.page_rows).await;
+        let result = collection(source, plan, meta, &own, views[index], options.page_rows).await;
         results.push(result.context(|| format!("check of {}", meta.name))?);
     }
     Ok(results)
@@ -52,11 +58,11 @@ async fn collection(
     plan: &Plan,
     meta: &CollectionMeta,
     units: &[(&Unit, &Receipt)],
+    view: View,
     page_rows: u32,
 ) -> Result<CollectionResult> {
     same_collection(source, meta).await?;
     let rows: u64 = units.iter().map(|(_, receipt)| receipt.rows).sum();
-    let view = view(source, meta).await?;
     let server = source.count(&meta.name, None, "", view).await.map_err(Error::from)?;
     let (consistency, shared_keys) = if plan.request.allow_writes && meta.pin.is_none() {
         (Consistency::Unchecked, 0)
@@ -95,10 +101,11 @@ async fn same_keys(
     meta: &CollectionMeta,
     unit: &Unit,
     receipt: &Receipt,
+    view: View,
     page_rows: u32,
 ) -> Result<()> {
     let column = key_column(&meta.schema);
-    let scan = scan(meta, unit, vec![column.name.clone()], view(source, meta).await?);
+    let scan = scan(meta, unit, vec![column.name.clone()], view);
     let mut reader = Reader::new(source.clone(), scan, vec![column.clone()], unit.after.clone(), page_rows);
     let mut digest = Hasher::default();
     let mut rows: u64 = 0;

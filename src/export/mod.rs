@@ -146,7 +146,7 @@ async fn export_loaded(
     }
 
     // 5. Cut into units; 6. write the plan, or take up the one that an earlier run wrote.
-    let units::Units { units, rows } = units::cut(source, collections, options.jobs).await?;
+    let units::Units { units, rows, views } = units::cut(source, collections, options.jobs).await?;
     let plan = Plan {
         id: uuid::Uuid::new_v4().to_string(),
         created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -169,7 +169,7 @@ async fn export_loaded(
 
     // 7. Export every unit that has no receipt yet.
     let progress = Progress::new("export", Some(rows.values().sum()));
-    let work = unit::export_all(source, &begun, &rows, store.clone(), options, &progress);
+    let work = unit::export_all(source, &begun, &rows, &views, store.clone(), options, &progress);
     let receipts = progress.show(options.show, work).await?;
 
     // 8. Prove that nothing is missing; 9. manifest, sums, commit.

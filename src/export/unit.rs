@@ -1,7 +1,7 @@
 //! Step 7: one unit after another, several at a time, each into parts and a receipt.
 
 use super::begin::Begun;
-use super::{Options, source_changed, view};
+use super::{Options, source_changed};
 use crate::blocking::blocking;
 use crate::columns::Keys;
 use crate::digest::Hasher;
@@ -23,11 +23,13 @@ use tokio::sync::mpsc;
 const BATCHES_IN_FLIGHT: usize = 1;
 
 /// Exports every unit that has no receipt yet, `options.jobs` at a time, those with the most `rows`
-/// first; gives all receipts in the order of the plan.
+/// first; gives all receipts in the order of the plan. `views` are by collection: one for all units, because
+/// servers make every new one wait for their next time tick.
 pub async fn export_all(
     source: &Client,
     begun: &Begun,
     rows: &HashMap<String, u64>,
+    views: &[View],
     store: Arc<dyn Store>,
     options: &Options,
     progress: &Progress,
@@ -43,7 +45,8 @@ pub async fn export_all(
         .map(|unit| {
             let meta = &begun.plan.collections[unit.collection];
             let row_bytes = row_bytes[unit.collection].clone();
-            let work = export(source, begun, meta, unit, row_bytes, store.clone(), options, progress);
+            let view = views[unit.collection];
+            let work = export(source, begun, meta, unit, view, row_bytes, store.clone(), options, progress);
             async move { work.await.context(|| format!("export of {}", meta.name)) }
         })
         .buffer_unordered(options.jobs)
@@ -75,6 +78,7 @@ async fn export(
     begun: &Begun,
     meta: &CollectionMeta,
     unit: &Unit,
+    view: View,
     row_bytes: RowBytes,
     store: Arc<dyn Store>,
     options: &Options,
@@ -82,7 +86,6 @@ async fn export(
 ) -> Result<Receipt> {
     let columns = meta.schema.columns();
     let fields = columns.iter().map(|c| c.name.clone()).collect();
-    let view = view(source, meta).await?;
     let mut reader = Reader::new(
         source.clone(),
         scan(meta, unit, fields, view),

@@ -14,8 +14,8 @@ use crate::schema::Key;
 use crate::snapshot::{CollectionMeta, Unit, keys};
 use std::collections::HashMap;
 
-/// Rows below which a range is not cut further: smaller ones cost more requests than they save.
-const SPLIT_ROWS: u64 = 25_000;
+/// Pages below which a range is not cut further: smaller ones cost more requests than they save.
+const SPLIT_PAGES: u64 = 2;
 
 /// Ranges for each worker, if all collections are cut as finely as they should.
 const UNITS_PER_WORKER: u64 = 4;
@@ -29,14 +29,18 @@ pub struct Units {
     pub units: Vec<Unit>,
     /// About how many rows each unit has, by its id: for progress and the order of work only.
     pub rows: HashMap<String, u64>,
+    /// By collection, the view at which rows were counted.
+    pub views: Vec<View>,
 }
 
 /// Cuts so that `jobs` workers are busy to the end.
 pub async fn cut(source: &Client, collections: &[CollectionMeta], jobs: usize) -> Result<Units> {
     let mut ranges = Vec::new();
+    let mut views = Vec::new();
     let mut total = 0;
     for (index, meta) in collections.iter().enumerate() {
         let view = view(source, meta).await?;
+        views.push(view);
         let by_partition = !meta.schema.has_partition_key() && !meta.partitions.is_empty();
         let partitions: Vec<Option<&str>> = if by_partition {
             meta.partitions.iter().map(|p| Some(p.as_str())).collect()
@@ -51,10 +55,11 @@ pub async fn cut(source: &Client, collections: &[CollectionMeta], jobs: usize) -
         }
     }
     let wanted = UNITS_PER_WORKER * jobs as u64;
-    let mut cut = Units { units: Vec::new(), rows: HashMap::new() };
+    let mut cut = Units { units: Vec::new(), rows: HashMap::new(), views };
     for (collection, range, rows) in ranges {
         let share = (u128::from(rows) * u128::from(wanted)).div_ceil(u128::from(total.max(1))) as u64;
-        let pieces = share.min(rows / SPLIT_ROWS).max(1);
+        let page_rows = u64::from(pages::typical_page_rows(&collections[collection].schema.columns()));
+        let pieces = share.min(rows / (SPLIT_PAGES * page_rows)).max(1);
         let bounds = match boundaries(&range, rows, pieces).await {
             // Such as a key that this server cannot be asked about. Ranges are only for speed.
             Err(e) if e.kind() == ErrorKind::Unsupported => {

@@ -5,6 +5,7 @@
 //! not own: which rows go into which part (`export`), keys and documents (`snapshot`), or values
 //! (`columns`).
 
+mod choice;
 mod levels;
 mod read;
 mod read_vectors;

@@ -1,12 +1,13 @@
 //! Writing one part into a spool file.
 
+use super::choice::{Storage, leaves};
 use super::vectors::{Layout, VectorChunk};
 use crate::columns::{Keys, arrow_schema};
 use crate::digest::{HashingWriter, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, FieldType, Key};
-use arrow_array::RecordBatch;
-use arrow_schema::{DataType, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -28,7 +29,8 @@ const WRITE_BATCH_ROWS: usize = 256;
 /// A part being written: rows of one partition, ascending and unique by key.
 pub struct PartWriter {
     file: SerializedFileWriter<HashingWriter<BufWriter<NamedTempFile>>>,
-    factory: ArrowRowGroupWriterFactory,
+    /// One for each of [`Storage::ALL`].
+    factories: Vec<ArrowRowGroupWriterFactory>,
     schema: SchemaRef,
     layouts: Vec<Option<Layout>>,
     /// The row group that is open, by column.
@@ -71,12 +73,24 @@ impl PartWriter {
     pub fn new(columns: &[Column], key_column: &str, spool: NamedTempFile) -> Result<Self> {
         let sink = HashingWriter::new(BufWriter::with_capacity(1 << 20, spool));
         let schema = arrow_schema(columns);
-        let (file, factory) = ArrowWriter::try_new(sink, schema.clone(), Some(properties(columns)))
-            .and_then(ArrowWriter::into_serialized_writer)
-            .map_err(|e| Error::internal("a part cannot be started").because(e))?;
+        let begin = || {
+            let properties = |storage| Some(properties(columns, storage));
+            let file = ArrowWriter::try_new(sink, schema.clone(), properties(Storage::DEFAULT))?;
+            let (file, _) = file.into_serialized_writer()?;
+            // A factory takes the properties from a file; only the first of these is one.
+            let factory = |storage| {
+                let file = ArrowWriter::try_new(std::io::sink(), schema.clone(), properties(storage))?;
+                Ok(file.into_serialized_writer()?.1)
+            };
+            let factories =
+                Storage::ALL.map(factory).into_iter().collect::<parquet::errors::Result<Vec<_>>>()?;
+            Ok((file, factories))
+        };
+        let (file, factories) =
+            begin().map_err(|e: ParquetError| Error::internal("a part cannot be started").because(e))?;
         Ok(PartWriter {
             file,
-            factory,
+            factories,
             schema,
             layouts: columns.iter().map(Layout::of).collect(),
             group: None,
@@ -101,7 +115,7 @@ impl PartWriter {
         crate::columns::count_nulls(batch, &mut self.nulls);
         let mut group = match self.group.take() {
             Some(group) => group,
-            None => self.begin_group().map_err(cannot_write)?,
+            None => self.begin_group(batch).map_err(cannot_write)?,
         };
         for ((chunk, field), array) in group.iter_mut().zip(self.schema.fields()).zip(batch.columns()) {
             match chunk {
@@ -121,15 +135,23 @@ impl PartWriter {
         Ok(())
     }
 
-    fn begin_group(&self) -> parquet::errors::Result<Vec<Chunk>> {
-        let mut writers =
-            self.factory.create_column_writers(self.file.flushed_row_groups().len())?.into_iter();
-        let columns = self.schema.fields().iter().zip(&self.layouts);
-        let chunk = |(field, layout): (&arrow_schema::FieldRef, &Option<Layout>)| {
-            let own = writers.by_ref().take(leaf_count(field.data_type())).collect();
+    /// Opens a row group that begins with `batch`.
+    fn begin_group(&self, batch: &RecordBatch) -> parquet::errors::Result<Vec<Chunk>> {
+        let number = self.file.flushed_row_groups().len();
+        let writers = self.factories.iter().map(|factory| factory.create_column_writers(number));
+        let writers = writers.collect::<parquet::errors::Result<Vec<_>>>()?;
+        let mut writers: Vec<_> = writers.into_iter().map(Vec::into_iter).collect();
+        // The next leaf's writer for each way to store it; only the one that suits it is kept.
+        let mut next_leaf = |array: &ArrayRef| {
+            let suits = Storage::of(array);
+            let all = writers.iter_mut().map(Iterator::next).zip(Storage::ALL).collect::<Vec<_>>();
+            all.into_iter().find(|(_, storage)| *storage == suits).and_then(|(writer, _)| writer)
+        };
+        let chunk = |(array, layout): (&ArrayRef, &Option<Layout>)| {
+            let own: Vec<_> = leaves(array).iter().filter_map(&mut next_leaf).collect();
             layout.map_or(Chunk::Leaves(own), |layout| Chunk::Vectors(VectorChunk::new(layout)))
         };
-        Ok(columns.map(chunk).collect())
+        Ok(batch.columns().iter().zip(&self.layouts).map(chunk).collect())
     }
 
     fn end_group(&mut self) -> parquet::errors::Result<()> {
@@ -180,15 +202,6 @@ impl PartWriter {
     }
 }
 
-/// Columns that Parquet stores for one of this type.
-fn leaf_count(kind: &DataType) -> usize {
-    match kind {
-        DataType::List(element) => leaf_count(element.data_type()),
-        DataType::Struct(members) => members.iter().map(|member| leaf_count(member.data_type())).sum(),
-        _ => 1,
-    }
-}
-
 /// Why a spool file could not be written: nearly always the disk.
 fn cannot_write(error: ParquetError) -> Error {
     Error::new(ErrorKind::Temporary, "cannot write a part to the spool folder")
@@ -198,11 +211,15 @@ fn cannot_write(error: ParquetError) -> Error {
 
 /// Vectors do not compress, so they stay plain and cheap; vectors of bytes are an exception:
 /// Parquet stores small integers as 32 bits, which a dictionary brings back to 8. Other columns
-/// get dictionaries and zstd.
-fn properties(columns: &[Column]) -> WriterProperties {
+/// get dictionaries and zstd as `storage` says.
+fn properties(columns: &[Column], storage: Storage) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("milvus-handoff ", env!("CARGO_PKG_VERSION")).to_string())
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_compression(match storage.compressed {
+            true => Compression::ZSTD(ZstdLevel::default()),
+            false => Compression::UNCOMPRESSED,
+        })
+        .set_dictionary_enabled(storage.dictionary)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_write_batch_size(WRITE_BATCH_ROWS)
         .set_max_row_group_row_count(None)
