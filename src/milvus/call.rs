@@ -299,11 +299,13 @@ impl Client {
         request: Bytes,
         repeat: Repeat,
     ) -> Result<(Res, Bytes), RpcError> {
-        let start = Instant::now();
+        // Waiting for other requests to come back is not the server's failure.
+        let mut spent = Duration::ZERO;
         tracing::debug!(rpc, database, bytes = request.len(), "calling");
         let mut pause = Duration::from_millis(200);
         loop {
             let pass = self.pace.enter().await;
+            let start = Instant::now();
             let error = match self.call_once(rpc, database, request.clone()).await {
                 Ok(reply) => {
                     self.pace.went_well();
@@ -315,12 +317,13 @@ impl Client {
                 self.pace.slow_down();
             }
             drop(pass);
+            spent += start.elapsed() + pause;
             let again = match error.failure {
                 Failure::Later | Failure::Busy | Failure::Unreachable => repeat != Repeat::Never,
                 Failure::NoReply => repeat == Repeat::Freely,
                 _ => false,
             };
-            if !again || start.elapsed() + pause > RETRY_BUDGET {
+            if !again || spent > RETRY_BUDGET {
                 return Err(error);
             }
             tracing::debug!(rpc, reason = error.reason, "repeating in {pause:?}");
