@@ -20,8 +20,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Bytes of one insert request. Servers take 64 MiB; a few of these in flight stay in memory.
-const INSERT_BYTES: usize = 12 << 20;
+/// Bytes of one insert request. Servers take 64 MiB; each worker holds about seven of these: rows,
+/// the request that is encoded, and those in flight with their copies in the transport.
+const INSERT_BYTES: usize = 8 << 20;
 
 /// The most rows of one insert request.
 const MAX_INSERT_ROWS: usize = 65_536;
@@ -156,7 +157,7 @@ async fn load_part(
 fn not_in(error: RpcError, keys: KeyPolicy) -> Error {
     match error.failure {
         Failure::TooLarge => {
-            Error::from(error).hint("raise the server's message limit; a request has about 12 MiB")
+            Error::from(error).hint("raise the server's message limit; a request has about 8 MiB")
         }
         // With keys, the same command again makes the rows right; without, they cannot be told apart.
         Failure::NoReply if keys == KeyPolicy::Regenerate => Error::new(
