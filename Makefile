@@ -6,7 +6,7 @@ BIN_DEV     := $(TARGET)/debug/milvus-handoff
 BIN_RELEASE := $(TARGET)/release/milvus-handoff
 CHECK       := .venvs/check/bin
 
-.PHONY: build demo test bench unit live lint fmt venvs clean
+.PHONY: build demo test bench unit live lint soak fuzz fmt venvs clean
 
 build:
 	cargo build --release
@@ -32,6 +32,14 @@ lint:
 # Rust: units, properties, formats, damage, a real S3 server.
 unit: venvs
 	MILVUS_HANDOFF_TEST_MOTO="$(CURDIR)/$(CHECK)/moto_server" cargo test --quiet
+
+# The tests with seeds, for thirty times as many: kills, races, faults of the bucket. An hour or two.
+soak:
+	MILVUS_HANDOFF_TEST_ROUNDS=30 cargo test --test kills --test faulty_bucket -- --nocapture
+
+# The tests with mutations of the kept corpus, for a hundred times as many.
+fuzz:
+	MILVUS_HANDOFF_TEST_ROUNDS=100 cargo test --test fuzz -- --nocapture
 
 # Whole transfers between real servers.
 live: venvs

@@ -36,6 +36,9 @@ impl Level {
     }
 }
 
+/// Heads are all waiting, so many at once.
+const HEADS_AT_ONCE: usize = 32;
+
 /// Something that is not as committed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -100,12 +103,18 @@ pub async fn run(
         let unlisted: Vec<_> =
             objects.iter().filter(|o| !problems.iter().any(|p| p.key == o.key)).cloned().collect();
         let contents = contents(store, unlisted, level, jobs, &progress);
-        let (found, unproven) = progress.show(show, contents).await?;
-        problems.extend(found);
-        size_only = unproven;
-        if unproven > 0 {
+        let found = progress.show(show, contents).await?;
+        problems.extend(found.problems);
+        size_only = found.size_only;
+        if size_only > 0 {
             notes.push(format!(
-                "the bucket returns no SHA-256 for {unproven} objects, so only their size was compared; `--level full` reads them"
+                "the bucket returns no SHA-256 for {size_only} objects, so only their size was compared; `--level full` reads them"
+            ));
+        }
+        if found.wrong_digests > 0 {
+            notes.push(format!(
+                "the bucket returns a wrong SHA-256 for {} objects; they were read and are as committed",
+                found.wrong_digests
             ));
         }
     }
@@ -151,10 +160,24 @@ async fn list(store: &dyn Store, objects: &[ObjectRef]) -> Result<Vec<Problem>> 
         match missing.remove(entry.key.as_str()) {
             Some(object) => problems.extend(size_problem(object, entry.size)),
             None if [keys::COMMIT, keys::SIGNATURE].contains(&entry.key.as_str()) => {}
+            None if store.head(&entry.key).await?.is_none() => {} // Deleted; the listing lags.
             None => problems.push(problem(&entry.key, "it is not part of the snapshot")),
         }
     }
-    problems.extend(missing.into_keys().map(|key| problem(key, "it is missing")));
+    // Listings of some buckets lag behind what can be read.
+    let look = |object: &ObjectRef| {
+        let object = object.clone();
+        async move {
+            let found = store.head(&object.key).await?;
+            Ok::<_, Error>(match found {
+                Some(head) => size_problem(&object, head.size),
+                None => Some(problem(&object.key, "it is missing")),
+            })
+        }
+    };
+    let unlisted: Vec<_> = missing.into_values().map(look).collect();
+    let looked: Vec<_> = stream::iter(unlisted).buffer_unordered(HEADS_AT_ONCE).try_collect().await?;
+    problems.extend(looked.into_iter().flatten());
     Ok(problems)
 }
 
@@ -177,37 +200,52 @@ async fn sums(store: &dyn Store, opened: &Opened) -> Result<Option<Problem>> {
     })
 }
 
-/// Looks at every object; gives the problems and the number of objects whose content the bucket
-/// could not vouch for.
+/// What looking at contents gave.
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+    /// Objects whose content the bucket could not vouch for.
+    size_only: u64,
+    /// Objects that are as committed although the bucket returns another digest.
+    wrong_digests: u64,
+}
+
+/// Looks at every object. Where the bucket returns another digest than was committed, the object
+/// is read: some buckets return wrong ones.
 async fn contents(
     store: Arc<dyn Store>,
     objects: Vec<ObjectRef>,
     level: Level,
     jobs: usize,
     progress: &Progress,
-) -> Result<(Vec<Problem>, u64)> {
+) -> Result<Found> {
     let look = |object: ObjectRef| {
         let store = store.clone();
         async move {
             let content = match level {
-                Level::Full => content_by_reading(store, &object, progress).await?,
+                Level::Full => content_by_reading(store.clone(), &object, progress).await?,
                 Level::List | Level::Head => content_by_head(store.as_ref(), &object).await?,
             };
-            Ok::<_, Error>((object, content))
+            let settled = match &content {
+                Content::OtherDigest(_) => Some(content_by_reading(store, &object, progress).await?),
+                _ => None,
+            };
+            Ok::<_, Error>((content, settled))
         }
     };
-    // Heads are all waiting, so many at once; reading is work.
-    let at_once = if level == Level::Full { jobs } else { 32 };
+    // Reading is work.
+    let at_once = if level == Level::Full { jobs } else { HEADS_AT_ONCE };
     let mut looked = stream::iter(objects).map(look).buffer_unordered(at_once);
-    let (mut problems, mut unproven) = (Vec::new(), 0);
-    while let Some((_, content)) = looked.try_next().await? {
-        match content {
-            Content::Proven => {}
-            Content::SizeOnly => unproven += 1,
-            Content::Wrong(problem) => problems.push(problem),
+    let mut found = Found::default();
+    while let Some((content, settled)) = looked.try_next().await? {
+        let wrong_digest = u64::from(settled.is_some());
+        match settled.unwrap_or(content) {
+            Content::Proven => found.wrong_digests += wrong_digest,
+            Content::SizeOnly => found.size_only += 1,
+            Content::OtherDigest(problem) | Content::Wrong(problem) => found.problems.push(problem),
         }
     }
-    Ok((problems, unproven))
+    Ok(found)
 }
 
 /// What is known of an object's content.
@@ -216,6 +254,9 @@ pub enum Content {
     Proven,
     /// Its size is the one recorded, and the bucket returns no digest.
     SizeOnly,
+    /// Its size is the one recorded, and the bucket returns another digest. Some buckets return
+    /// wrong ones.
+    OtherDigest(Problem),
     /// It is not what was committed.
     Wrong(Problem),
 }
@@ -231,7 +272,7 @@ pub async fn content_by_head(store: &dyn Store, object: &ObjectRef) -> Result<Co
     Ok(match head.sha256 {
         None => Content::SizeOnly,
         Some(found) if found == object.sha256 => Content::Proven,
-        Some(found) => Content::Wrong(digest_problem(object, found)),
+        Some(found) => Content::OtherDigest(digest_problem(object, found)),
     })
 }
 

@@ -423,7 +423,8 @@ async fn a_large_lost_put_is_settled_by_the_buckets_digest_where_it_has_one() {
     let part = vec![1; (8 << 20) + 1];
     for (digest, expected, methods) in [
         (Some(Sha256::of(&part)), Put::Created, &["PUT", "HEAD"][..]),
-        (Some(Sha256::of(b"else")), Put::Exists, &["PUT", "HEAD"]),
+        // Some buckets return digests that are wrong: the bytes decide.
+        (Some(Sha256::of(b"else")), Put::Created, &["PUT", "HEAD", "GET"]),
         (None, Put::Created, &["PUT", "HEAD", "GET"]),
     ] {
         let held = part.clone();
@@ -488,7 +489,7 @@ async fn refusals_say_what_to_do() {
         (403, "AccessDenied", ErrorKind::Denied, "s3:PutObject on s3://bucket/some/snap shot/*"),
         (403, "InvalidAccessKeyId", ErrorKind::Denied, "AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", ErrorKind::Denied, "AWS_SECRET_ACCESS_KEY"),
-        (400, "ExpiredToken", ErrorKind::Denied, "refresh the AWS credentials"),
+        (400, "ExpiredToken", ErrorKind::Temporary, "refresh the AWS credentials"),
         (403, "RequestTimeTooSkewed", ErrorKind::Denied, "clock"),
         (404, "NoSuchBucket", ErrorKind::NotFound, "create the bucket bucket"),
         (301, "PermanentRedirect", ErrorKind::Usage, "set AWS_REGION=eu-north-1"),
@@ -516,7 +517,7 @@ async fn refusals_say_what_to_do() {
 #[tokio::test]
 async fn a_head_that_fails_learns_why() {
     for (status, code, kind) in [
-        (400, "ExpiredToken", ErrorKind::Denied),
+        (400, "ExpiredToken", ErrorKind::Temporary),
         (301, "PermanentRedirect", ErrorKind::Usage),
         (404, "NoSuchBucket", ErrorKind::NotFound),
     ] {

@@ -19,11 +19,22 @@ pub struct Begun {
     pub done: BTreeMap<String, Receipt>,
     /// What the bucket cannot do, in words.
     pub bucket_limits: Vec<String>,
+    /// Whether the bucket keeps one export from overwriting what another wrote.
+    pub exclusive: bool,
+}
+
+/// What `read` gives, `None` where these credentials may not know: a write-only exporter may not
+/// read, and whoever may not list is told "denied" of every object that is not there.
+pub fn if_allowed<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(e) if e.kind() == ErrorKind::Denied => Ok(None),
+        read => read,
+    }
 }
 
 /// A committed snapshot is never touched.
 pub async fn refuse_committed(store: &dyn Store) -> Result<()> {
-    match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await? {
+    match if_allowed(store.get(keys::COMMIT, MAX_COMMIT_BYTES).await)? {
         None => Ok(()),
         Some(_) => {
             Err(Error::new(ErrorKind::Exists, format!("{} is a committed snapshot already", store.place()))
@@ -34,25 +45,58 @@ pub async fn refuse_committed(store: &dyn Store) -> Result<()> {
 
 /// Writes `plan`, or adopts the plan that is there if it means the same export.
 pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
-    if let Some(bytes) = store.get(keys::PLAN, MAX_PLAN_BYTES).await? {
-        return resume(plan, bytes.to_vec(), store).await;
+    let blind = match store.get(keys::PLAN, MAX_PLAN_BYTES).await {
+        Ok(Some(bytes)) => return resume(plan, bytes.to_vec(), store).await,
+        Ok(None) => false,
+        Err(e) if e.kind() == ErrorKind::Denied => true,
+        Err(e) => return Err(e),
+    };
+    if blind && !store.keeps_existing().await? {
+        let what = format!(
+            "{} ignores create-only puts and these credentials may not read it, so a snapshot that is there could be \
+             overwritten",
+            store.place()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, what).hint(
+            "allow s3:GetObject and s3:ListBucket too, or use a bucket that honours `If-None-Match: *`",
+        ));
     }
     refuse_strangers(store).await?;
     let bytes = plan.to_bytes()?;
     let digest = Sha256::of(&bytes);
-    let other = || {
-        Error::new(ErrorKind::Exists, format!("another export to {} has just begun", store.place()))
-            .hint("wait for it, or export under another name")
-    };
     if store.put_new(keys::PLAN, Body::Bytes(bytes.clone().into()), digest).await? == Put::Exists {
-        return Err(other());
+        return Err(if blind { taken(store) } else { other(store) });
     }
-    let bucket_limits = limits(&bytes, store).await?;
-    let found = store.get(keys::PLAN, MAX_PLAN_BYTES).await?;
-    if found.as_deref() != Some(bytes.as_slice()) {
-        return Err(other());
+    let (exclusive, bucket_limits) = limits(&bytes, store).await?;
+    let begun = Begun { plan, plan_bytes: bytes, done: BTreeMap::new(), bucket_limits, exclusive };
+    begun.still_ours(store).await?;
+    Ok(begun)
+}
+
+fn other(store: &dyn Store) -> Error {
+    Error::new(ErrorKind::Exists, format!("another export to {} has just begun", store.place()))
+        .hint("wait for it, or export under another name")
+}
+
+/// There is a plan that may not be read.
+fn taken(store: &dyn Store) -> Error {
+    let what = format!("{} is taken, and these credentials may not read what is there", store.place());
+    Error::new(ErrorKind::Exists, what)
+        .hint("export under another name; to go on with an interrupted export, allow s3:GetObject")
+}
+
+impl Begun {
+    /// On a bucket that lets one export overwrite another's plan, the plan says whose the prefix
+    /// is: whoever finds another one there stops.
+    pub async fn still_ours(&self, store: &dyn Store) -> Result<()> {
+        match store.get(keys::PLAN, MAX_PLAN_BYTES).await {
+            Ok(found) if found.as_deref() == Some(self.plan_bytes.as_slice()) => Ok(()),
+            Ok(_) => Err(other(store)),
+            // Only a bucket that keeps exports apart is written to by those who may not read it.
+            Err(e) if e.kind() == ErrorKind::Denied && self.exclusive => Ok(()),
+            Err(e) => Err(e),
+        }
     }
-    Ok(Begun { plan, plan_bytes: bytes, done: BTreeMap::new(), bucket_limits })
 }
 
 /// A snapshot has its prefix to itself: what is there already would be taken for a part of it.
@@ -70,25 +114,34 @@ async fn refuse_strangers(store: &dyn Store) -> Result<()> {
     }
 }
 
-/// What the bucket cannot do, found by writing the plan's own bytes once more and asking for its
-/// digest: no probe object, and no right that an exporter would not need anyway.
-async fn limits(plan_bytes: &[u8], store: &dyn Store) -> Result<Vec<String>> {
+/// Whether the bucket keeps exports apart, and what it cannot do; found by writing the plan's own
+/// bytes once more and asking for its digest: no probe object, and no right that an exporter would
+/// not need anyway.
+async fn limits(plan_bytes: &[u8], store: &dyn Store) -> Result<(bool, Vec<String>)> {
     let digest = Sha256::of(plan_bytes);
     let mut limits = Vec::new();
     let again = Body::Bytes(plan_bytes.to_vec().into());
-    if store.put_new(keys::PLAN, again, digest).await? == Put::Created {
+    let exclusive = store.put_new(keys::PLAN, again, digest).await? == Put::Exists;
+    if !exclusive {
+        store.look_before_put();
         limits.push(
             "the bucket ignores create-only puts: two exports to the same name at the same time are not kept apart"
                 .to_string(),
         );
     }
-    if store.head(keys::PLAN).await?.is_some_and(|head| head.sha256 != Some(digest)) {
-        limits.push(
+    match store.head(keys::PLAN).await {
+        Ok(head) if head.is_none_or(|head| head.sha256 == Some(digest)) => {}
+        Ok(_) => limits.push(
             "the bucket does not return SHA-256 checksums: `verify --level head` can only compare sizes"
                 .to_string(),
-        );
+        ),
+        Err(e) if e.kind() == ErrorKind::Denied => limits.push(
+            "the exporter could not read the bucket, so what it wrote was not looked at: `verify` does that"
+                .to_string(),
+        ),
+        Err(e) => return Err(e),
     }
-    Ok(limits)
+    Ok((exclusive, limits))
 }
 
 async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun> {
@@ -112,14 +165,14 @@ async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun
         done.len(),
         plan.units.len()
     );
-    let bucket_limits = limits(&bytes, store).await?;
-    Ok(Begun { plan, plan_bytes: bytes, done, bucket_limits })
+    let (exclusive, bucket_limits) = limits(&bytes, store).await?;
+    Ok(Begun { plan, plan_bytes: bytes, done, bucket_limits, exclusive })
 }
 
 /// The receipt of a unit, `None` if it is not done.
 pub async fn read_receipt(plan: &Plan, unit: &Unit, store: &dyn Store) -> Result<Option<Receipt>> {
     let key = keys::receipt(&unit.id);
-    match store.get(&key, MAX_RECEIPT_BYTES).await? {
+    match if_allowed(store.get(&key, MAX_RECEIPT_BYTES).await)? {
         None => Ok(None),
         Some(bytes) => Receipt::parse(&bytes, plan, unit).map(Some),
     }

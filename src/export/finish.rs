@@ -1,6 +1,6 @@
 //! Step 9: leftovers, manifest, sums, commit.
 
-use super::begin::Begun;
+use super::begin::{Begun, if_allowed};
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::snapshot::{
@@ -58,6 +58,7 @@ pub async fn commit(
     if let Some(earlier) = earlier_manifest(&manifest, store).await? {
         manifest = earlier;
     }
+    begun.still_ours(store).await?;
     let bytes = manifest.to_bytes()?;
     if bytes.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(Error::new(ErrorKind::Unsupported, "the manifest would be larger than readers accept")
@@ -78,6 +79,7 @@ pub async fn commit(
     };
     let bytes = commit.to_bytes()?;
     let digest = Sha256::of(&bytes);
+    begun.still_ours(store).await?;
     put_same(keys::COMMIT, bytes, MAX_COMMIT_BYTES, store).await?;
     Ok(Committed { manifest, digest, warnings })
 }
@@ -85,7 +87,9 @@ pub async fn commit(
 /// The manifest that an earlier run of this export wrote before it was killed, if it leads to the
 /// same parts: its counts were checked too, and may differ where writes are allowed.
 async fn earlier_manifest(ours: &Manifest, store: &dyn Store) -> Result<Option<Manifest>> {
-    let Some(bytes) = store.get(keys::MANIFEST, MAX_MANIFEST_BYTES).await? else { return Ok(None) };
+    let Some(bytes) = if_allowed(store.get(keys::MANIFEST, MAX_MANIFEST_BYTES).await)? else {
+        return Ok(None);
+    };
     let earlier = Manifest::parse(&bytes)?;
     let same_parts = earlier.parts().eq(ours.parts()) && earlier.bookkeeping == ours.bookkeeping;
     Ok((earlier.id == ours.id && same_parts).then_some(earlier))

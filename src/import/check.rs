@@ -13,8 +13,9 @@ use std::sync::Arc;
 /// Problems that are named in one message.
 const MAX_NAMED: usize = 10;
 
-/// Checks every part that will be loaded (one that `is_in` was hashed when it was), before the target is touched: by the bucket's own
-/// digest where it returns one, else by reading the part. What is loaded later is hashed again.
+/// Checks every part that will be loaded (one that `is_in` was hashed when it was), before the
+/// target is touched: by the bucket's own digest where it returns the right one, else by reading
+/// the part. What is loaded later is hashed again.
 pub async fn parts(
     store: Arc<dyn Store>,
     jobs: &[Job<'_>],
@@ -31,7 +32,9 @@ pub async fn parts(
         let store = store.clone();
         async move {
             match content_by_head(store.as_ref(), &object).await? {
-                Content::SizeOnly => content_by_reading(store, &object, progress).await,
+                Content::SizeOnly | Content::OtherDigest(_) => {
+                    content_by_reading(store, &object, progress).await
+                }
                 known => Ok::<_, Error>(known),
             }
         }

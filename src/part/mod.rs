@@ -7,6 +7,7 @@
 
 mod choice;
 mod levels;
+mod limits;
 mod read;
 mod read_vectors;
 mod vectors;

@@ -1,5 +1,6 @@
 //! Reading one part from a file whose digest was checked.
 
+use super::limits;
 use super::read_vectors::VectorReader;
 use super::vectors::Layout;
 use crate::columns::{Keys, arrow_schema};
@@ -44,6 +45,7 @@ impl PartReader {
     ) -> Result<Self> {
         // The schema is taken from Parquet's own types, not from what a writer noted beside them.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        limits::check_footer(&file)?;
         let metadata = guarded(|| ArrowReaderMetadata::load(&file, options))?.map_err(damaged)?;
         let expected = arrow_schema(columns);
         if metadata.schema().fields() != expected.fields() {
@@ -57,6 +59,7 @@ impl PartReader {
         if u64::try_from(rows) != Ok(part.rows) {
             return Err(differs(format!("it says it has {rows} rows, the manifest says {}", part.rows)));
         }
+        limits::check_pages(&file, metadata.metadata(), columns)?;
         let layouts: Vec<_> = columns.iter().map(Layout::of).collect();
         let columns =
             guarded(|| Columns::open(file, metadata, expected, &layouts, batch_rows))?.map_err(damaged)?;

@@ -385,7 +385,12 @@ fn columns_are_held_to_the_schema() {
             wrong[index].kind = other.kind.clone();
             wrong[index].nullable = other.nullable;
             let same = arrow_schema(&wrong) == arrow_schema(&columns);
-            assert_eq!(read_as(&wrong, &rows).is_ok(), same, "{} as {}", columns[index].kind, other.kind);
+            let what = format!("{} as {}", columns[index].kind, other.kind);
+            match read_as(&wrong, &rows) {
+                Ok(_) => assert!(same, "{what}"),
+                // More numbers than vectors of that type have.
+                Err(e) => assert!(!same || e.to_string().starts_with("it claims "), "{what}: {e}"),
+            }
         }
     }
 

@@ -163,7 +163,9 @@ impl Receipt {
         let receipt: Receipt = wire::parse::<wire::Receipt>(&name, bytes)?.try_into()?;
         let wrong = |what: &str| Err(Error::new(ErrorKind::Integrity, format!("{name}: {what}")));
         if receipt.plan_id != plan.id || receipt.unit != unit.id {
-            return wrong("it is a receipt of another export");
+            let what = format!("{name}: it is a receipt of another export");
+            return Err(Error::new(ErrorKind::Exists, what)
+                .hint("two exports write to this place, or it was altered: export under another name"));
         }
         if receipt.parts.iter().any(|part| part.partition != unit.partition) {
             return wrong("it has a part of another partition");

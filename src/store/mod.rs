@@ -88,6 +88,17 @@ pub trait Store: Send + Sync {
 
     /// Every object below the snapshot's prefix, in no order that may be relied on.
     fn list(&self) -> BoxStream<'_, Result<Entry>>;
+
+    /// Whether [`Store::put_new`] refuses to replace an object, found out without replacing
+    /// anything that matters: for those who may not read what they would replace.
+    async fn keeps_existing(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Tells the store that its bucket does not refuse to replace objects. From then on
+    /// [`Store::put_new`] looks first: that leaves a moment between looking and putting, and is
+    /// the most that such a bucket allows.
+    fn look_before_put(&self) {}
 }
 
 /// Opens the place that `url` names. A bucket or folder that cannot be reached is an error here

@@ -89,6 +89,8 @@ struct Place {
     patience: Duration,
     /// Whether some answer proved that the bucket exists.
     seen: AtomicBool,
+    /// Whether the bucket is known to ignore `If-None-Match`, so that puts must look first.
+    ignores_conditions: AtomicBool,
 }
 
 impl S3 {
@@ -130,13 +132,15 @@ impl S3 {
         let mut timeouts = config.timeout_config().cloned().unwrap_or_else(|| ours.clone());
         timeouts.take_defaults_from(&ours);
         let patience = timeouts.operation_attempt_timeout().unwrap_or(PATIENCE);
+        let stalls = config.stalled_stream_protection();
+        let stalls = stalls.unwrap_or_else(|| StalledStreamProtectionConfig::enabled().build());
 
         let mut builder = aws_sdk_s3::config::Builder::from(config)
             .behavior_version(BehaviorVersion::latest())
             .region(region.clone())
             .force_path_style(endpoint.is_some())
             .timeout_config(timeouts)
-            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().build())
+            .stalled_stream_protection(stalls)
             // Puts carry the digest that the manifest records; a second checksum by the SDK would
             // cost time and, as a trailer, break on servers that do not know chunked signing.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -157,6 +161,7 @@ impl S3 {
             retry,
             patience,
             seen: AtomicBool::new(false),
+            ignores_conditions: AtomicBool::new(false),
         })))
     }
 }
@@ -211,6 +216,14 @@ impl Store for S3 {
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.0.delete(key).await
+    }
+
+    async fn keeps_existing(&self) -> Result<bool> {
+        self.0.keeps_existing().await
+    }
+
+    fn look_before_put(&self) {
+        self.0.ignores_conditions.store(true, Ordering::Relaxed);
     }
 
     fn list(&self) -> BoxStream<'_, Result<Entry>> {
@@ -356,6 +369,9 @@ impl Place {
 
     async fn put_new(self: &Arc<Self>, key: &str, upload: Upload, sha256: Sha256) -> Result<Put> {
         let whole = self.key(key)?;
+        if self.ignores_conditions.load(Ordering::Relaxed) && self.head(key).await?.is_some() {
+            return Ok(Put::Exists);
+        }
         // Whether an earlier try may have reached the bucket, and whether one may have stayed.
         let (mut arrived, mut unclear) = (false, false);
         let mut tries = 0;
@@ -397,6 +413,28 @@ impl Place {
                 ))
             }
         }
+    }
+
+    /// Puts the empty object that stands for the prefix as a folder, twice. Consoles make such
+    /// objects, all of them are alike, and readers of snapshots ignore them.
+    async fn keeps_existing(self: &Arc<Self>) -> Result<bool> {
+        let folder = format!("{}/", self.prefix);
+        let empty = Upload::Bytes(Bytes::new());
+        for _ in 0..2 {
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                let Some(failure) = self.put_once("", &folder, &empty, Sha256::of(b"")).await? else { break };
+                match failure.fate {
+                    Fate::Taken => return Ok(true),
+                    Fate::Unsent | Fate::Refused | Fate::Unclear if tries < self.retry.max_attempts() => {
+                        self.pause(tries).await;
+                    }
+                    _ => return Err(failure.error),
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// One try. `None` says that the object is stored; an outer error, that there was nothing to try.
@@ -455,7 +493,8 @@ impl Place {
             match self.head(key).await? {
                 None => return Ok(None),
                 Some(head) if head.size != size => return Ok(Some(false)),
-                Some(Head { sha256: Some(theirs), .. }) => return Ok(Some(theirs == sha256)),
+                Some(Head { sha256: Some(theirs), .. }) if theirs == sha256 => return Ok(Some(true)),
+                // Some buckets return digests that are wrong, so only the bytes can say no.
                 Some(_) => {}
             }
         }
@@ -700,9 +739,11 @@ impl Place {
                 &format!("check the URL and AWS_ENDPOINT_URL_S3, or create the bucket {} first", self.bucket),
             ),
             ("NoSuchKey", _) | (_, 404) => failure(Fate::Missing, NotFound, "check the snapshot's URL"),
-            ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
-                failure(Fate::Final, Denied, "refresh the AWS credentials and run the same command again")
-            }
+            ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => failure(
+                Fate::Final,
+                Temporary,
+                "refresh the AWS credentials and run the same command again: it goes on from here",
+            ),
             ("RequestTimeTooSkewed", _) => {
                 failure(Fate::Final, Denied, "set this machine's clock and run the same command again")
             }
