@@ -33,9 +33,12 @@ lint:
 unit: venvs
 	MILVUS_HANDOFF_TEST_MOTO="$(CURDIR)/$(CHECK)/moto_server" cargo test --quiet
 
-# The tests with seeds, for thirty times as many: kills, races, faults of the bucket. An hour or two.
-soak:
+# The tests with seeds, for thirty times as many: kills, races, faults of the bucket; and imports killed at every
+# request and a thousand times at random on real servers. Some hours.
+soak: venvs
 	MILVUS_HANDOFF_TEST_ROUNDS=30 cargo test --test kills --test faulty_bucket -- --nocapture
+	cargo build --quiet
+	SOAK=1 MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live/test_resume.py -n 2 --dist load --timeout 7200
 
 # The tests with mutations of the kept corpus, for a hundred times as many.
 fuzz:

@@ -34,7 +34,7 @@ pub const MAX_PLAN_BYTES: u64 = 64 << 20;
 pub const MAX_RECEIPT_BYTES: u64 = 64 << 20;
 /// Largest manifest.json that is read, in bytes: more than 100,000 parts, which
 /// can be read and checked within the memory that everything else is held to.
-pub const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+pub const MAX_MANIFEST_BYTES: u64 = 32 << 20;
 /// Largest part that is read, in bytes: what one S3 PUT can have made.
 pub const MAX_PART_BYTES: u64 = 5 << 30;
 /// Most rows a part can have: far above what fits into [`MAX_PART_BYTES`], and small enough that
