@@ -282,6 +282,7 @@ def test_interrupt_an_import(
             assert place in said and "same command" in said and "drop" in said, error
             assert place in err
         target.load(name, database)
+        time.sleep(1)  # an insert that was on its way arrives
         count = target.count(docs, name, database)
         assert count < ROWS, "it was complete, so this shows nothing"
         # by another address it is another import: without its journal nothing is guessed
