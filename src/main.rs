@@ -15,14 +15,20 @@ fn main() -> ExitCode {
     command()
 }
 
+/// From this size on a buffer is the system's to give and goes back to it when it is freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const OWN_PAGES_FROM: libc::c_int = 1 << 20;
+
 /// glibc gives every thread a heap of its own. Buffers of many megabytes pass from one thread to the next
-/// here, so each heap would come to hold as many as there ever were at once.
+/// here, so each heap would come to hold as many as there ever were at once. And it comes to keep ever
+/// larger buffers in its heaps, whose holes then add up with the number of rows.
 fn few_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets a number in the allocator; no other thread has been started yet. Where it is
+    // SAFETY: sets numbers in the allocator; no other thread has been started yet. Where it is
     // refused, memory is only less well used.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_FROM);
     }
 }
 
