@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    few_heaps();
+    thrifty_allocator();
     command()
 }
 
@@ -22,7 +22,7 @@ const OWN_PAGES_FROM: libc::c_int = 1 << 20;
 /// glibc gives every thread a heap of its own. Buffers of many megabytes pass from one thread to the next
 /// here, so each heap would come to hold as many as there ever were at once. And it comes to keep ever
 /// larger buffers in its heaps, whose holes then add up with the number of rows.
-fn few_heaps() {
+fn thrifty_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets numbers in the allocator; no other thread has been started yet. Where it is
     // refused, memory is only less well used.
