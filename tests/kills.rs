@@ -116,6 +116,7 @@ async fn killed_at_every_step_an_export_is_absent_or_whole_and_goes_on() {
             let child = into_bucket(&source, &bucket, "1").spawn().unwrap();
             tokio::time::timeout(Duration::from_secs(60), bucket.stopped()).await.expect(&what);
             kill(child).await;
+            bucket.settled().await;
             absent += usize::from(!bucket.objects().contains_key(keys::COMMIT));
             goes_on(&source, &bucket, &due, "1", &what).await;
         }
@@ -150,6 +151,7 @@ async fn killed_at_random_again_and_again_an_export_comes_to_its_end() {
                 // What is left needs fewer requests than that.
                 _ = child.wait() => {}
             }
+            bucket.settled().await;
             kills += 1;
             bucket.forget();
             if committed(&bucket, &what).await {

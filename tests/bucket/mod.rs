@@ -16,6 +16,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use bytes::Bytes;
+use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -178,6 +179,8 @@ struct Contents {
     seen: HashMap<(String, String), usize>,
     log: Vec<String>,
     standing: bool,
+    /// Requests that may still take effect.
+    open: usize,
 }
 
 #[derive(Clone)]
@@ -232,6 +235,18 @@ impl Bucket {
     /// Waits until [`Rules::stop_at`] was reached.
     pub async fn stopped(&self) {
         self.backend.stopped.notified().await;
+    }
+
+    /// Waits until nothing that a killed client sent can take effect any more, or stop anything.
+    pub async fn settled(&self) {
+        let settling = async {
+            while self.backend.lock().open > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), settling).await.expect("a request is still open");
+        // Every request that stood still left a notice; the first one was taken.
+        let _ = self.backend.stopped.notified().now_or_never();
     }
 
     pub fn requests(&self) -> usize {
@@ -323,9 +338,26 @@ impl Backend {
         self.contents.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    async fn stand_still(&self) -> ! {
+    fn open(&self) -> Open {
+        self.lock().open += 1;
+        Open(self.clone())
+    }
+
+    /// What stands still has no effect any more, so it is no longer open.
+    async fn stand_still(&self, open: Open) -> ! {
+        self.lock().standing = true;
+        drop(open);
         self.stopped.notify_one();
         std::future::pending().await
+    }
+}
+
+/// A request that is neither answered nor stands still.
+struct Open(Backend);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().open -= 1;
     }
 }
 
@@ -370,6 +402,7 @@ async fn answer(
     service: S3Service,
     request: hyper::Request<hyper::body::Incoming>,
 ) -> Result<Reply, Broken> {
+    let open = backend.open();
     let path = request.uri().path().trim_start_matches(&format!("/{NAME}/{PREFIX}/")).to_string();
     let what = format!("{} {path}", request.method());
     let ranged = request.headers().get("range").is_some();
@@ -388,8 +421,7 @@ async fn answer(
         (number, fault, contents.standing || here, stop_at)
     };
     if standing || stop_at == Some((number, When::Before)) {
-        backend.lock().standing = true;
-        backend.stand_still().await;
+        backend.stand_still(open).await;
     }
     match fault {
         Some((Fault::SlowDown, _)) => return Ok(refusal(503, "SlowDown")),
@@ -401,8 +433,7 @@ async fn answer(
     let download = request.method() == hyper::Method::GET;
     let reply = service.call(request.map(s3s::Body::from)).await.map_err(|_| Broken)?;
     if stop_at == Some((number, When::After)) {
-        backend.lock().standing = true;
-        backend.stand_still().await;
+        backend.stand_still(open).await;
     }
     let (parts, body) = reply.into_parts();
     // A reply to HEAD has the length of what it does not send.
