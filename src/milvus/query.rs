@@ -8,6 +8,9 @@ use milvus::proto::common::{ConsistencyLevel, KeyValuePair};
 use milvus::proto::milvus as api;
 use milvus::proto::schema::FieldData;
 
+/// The first release of Milvus that reads at a timestamp which it gave out before.
+const FIRST_TO_PIN: (u32, u32, u32) = (2, 5, 0);
+
 /// What to read: rows of a key range of one partition (or all), and which fields of them.
 #[derive(Debug, Clone)]
 pub struct Scan {
@@ -39,6 +42,9 @@ pub enum View {
     Since(u64),
     /// Exactly as of a server timestamp, on servers that can pin.
     Pinned(u64),
+    /// What the server has at hand, which may lack the newest writes: waits for nothing. For
+    /// estimates only.
+    AtHand,
 }
 
 impl View {
@@ -46,6 +52,8 @@ impl View {
         match self {
             View::Latest => 0,
             View::Since(timestamp) | View::Pinned(timestamp) => timestamp,
+            // Earlier than all data, and not 0, which would mean the latest.
+            View::AtHand => 1,
         }
     }
 
@@ -53,11 +61,18 @@ impl View {
         match self {
             View::Latest => ConsistencyLevel::Strong,
             View::Since(_) | View::Pinned(_) => ConsistencyLevel::Customized,
+            View::AtHand => ConsistencyLevel::Eventually,
         }
     }
-}
 
-impl View {
+    /// A view for estimates about the same rows.
+    pub fn for_estimates(self) -> View {
+        match self {
+            View::Since(_) => View::AtHand,
+            view => view,
+        }
+    }
+
     /// Servers pin iterators only: without this a count would be one of now. There must be no limit.
     pub(super) fn count_params(self) -> Vec<KeyValuePair> {
         let iterator = KeyValuePair { key: "iterator".into(), value: "True".into() };
@@ -119,6 +134,11 @@ impl Client {
     /// A timestamp that all later pages can be read at, or `None` on servers that cannot pin
     /// (before 2.5, and the Lites).
     pub async fn pin(&self, collection: &CollectionName, collection_id: i64) -> Result<Option<u64>> {
+        // The probe is strongly consistent and so waits for the server's time tick.
+        let known = self.info.release().filter(|_| self.info.kind == ServerKind::Milvus);
+        if known.is_some_and(|release| release < FIRST_TO_PIN) {
+            return Ok(None);
+        }
         let request = api::QueryRequest {
             db_name: collection.database.clone(),
             collection_name: collection.name.clone(),
