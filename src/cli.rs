@@ -303,6 +303,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
 
+    /// What the import was told to do with primary keys that the source's server had made.
+    #[arg(long, value_enum, default_value = "preserve")]
+    pub auto_id: import::AutoId,
+
     /// Load collections that are not loaded, and release them afterwards.
     #[arg(long)]
     pub load: bool,
@@ -402,6 +406,7 @@ impl CompareArgs {
             level: self.level,
             rows_per_part: self.rows_per_part,
             seed: self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0),
+            auto_id: self.auto_id,
             load: self.load,
             jobs: usize::from(self.jobs),
             page_rows: self.page_rows,

@@ -222,6 +222,7 @@ mod tests {
     use super::super::shape::{self, Side};
     use super::*;
     use crate::columns::arrow_schema;
+    use crate::import::AutoId;
     use crate::schema::FieldType;
     use arrow_array::{ArrayRef, Float32Array, Int64Array, StringArray};
 
@@ -233,7 +234,7 @@ mod tests {
         ];
         let schema = schema(fields, false);
         let side = Side { schema: &schema, partitions: &[] };
-        Arc::new(shape::compare(side, side).1.unwrap())
+        Arc::new(shape::compare(side, side, AutoId::Preserve).1.unwrap())
     }
 
     type Row = (i64, &'static str, f32);

@@ -6,6 +6,7 @@
 
 use super::found::Finding;
 use crate::columns::arrow_schema;
+use crate::import::AutoId;
 use crate::schema::{Column, Field, Schema};
 use std::collections::BTreeSet;
 
@@ -34,8 +35,9 @@ pub(super) struct Side<'a> {
     pub partitions: &'a [String],
 }
 
-/// The differences, and how rows can be compared; `None` if they have no common key.
-pub(super) fn compare(snapshot: Side, server: Side) -> (Vec<Finding>, Option<Shape>) {
+/// The differences, and how rows can be compared; `None` if they have no common key. What an import
+/// with `auto_id` changes in the schema is no difference.
+pub(super) fn compare(snapshot: Side, server: Side, auto_id: AutoId) -> (Vec<Finding>, Option<Shape>) {
     let mut findings = Vec::new();
     let mut differ = |subject: String, snapshot: String, server: String| {
         if snapshot != server {
@@ -43,8 +45,9 @@ pub(super) fn compare(snapshot: Side, server: Side) -> (Vec<Finding>, Option<Sha
         }
     };
     let (a, b) = (snapshot.schema, server.schema);
+    let form = |field: &Field| form(field, auto_id != AutoId::AsField);
     for name in union(a.fields.iter().map(|f| &f.name), b.fields.iter().map(|f| &f.name)) {
-        let of = |schema: &Schema| schema.fields.iter().find(|f| f.name == name).map_or("none".into(), form);
+        let of = |schema: &Schema| schema.fields.iter().find(|f| f.name == name).map_or("none".into(), &form);
         differ(format!("field {name:?}"), of(a), of(b));
     }
     for name in union(a.functions.iter().map(|f| &f.name), b.functions.iter().map(|f| &f.name)) {
@@ -70,11 +73,11 @@ pub(super) fn compare(snapshot: Side, server: Side) -> (Vec<Finding>, Option<Sha
 }
 
 /// All that is compared of a field, as users know it.
-fn form(field: &Field) -> String {
+fn form(field: &Field, with_auto_id: bool) -> String {
     let mut form = field.kind.to_string();
     let roles = [
         (field.primary_key, "primary key"),
-        (field.auto_id, "auto-id"),
+        (field.auto_id && with_auto_id, "auto-id"),
         (field.partition_key, "partition key"),
         (field.clustering_key, "clustering key"),
         (field.nullable, "nullable"),
@@ -167,7 +170,7 @@ pub(super) mod tests {
     fn run(a: &Schema, b: &Schema, partitions: [&[&str]; 2]) -> (Vec<String>, Option<Shape>) {
         let names = partitions.map(|p| p.iter().map(|n| n.to_string()).collect::<Vec<_>>());
         let side = |schema, partitions| Side { schema, partitions };
-        let (findings, shape) = compare(side(a, &names[0]), side(b, &names[1]));
+        let (findings, shape) = compare(side(a, &names[0]), side(b, &names[1]), AutoId::Preserve);
         let line = |finding: Finding| match finding {
             Finding::Schema { subject, snapshot, server } => format!("{subject}: {snapshot} | {server}"),
             other => panic!("{other:?}"),

@@ -11,6 +11,7 @@ mod check;
 mod journal;
 mod load;
 mod plan;
+mod takes;
 mod values;
 
 use crate::capacity;

@@ -1,7 +1,7 @@
 //! Steps 3 to 5 and 7: what goes where, whether the target can take it, and making it there.
 
 use super::journal::{Creation, Identity, Journal, Noted, PartState};
-use super::{AutoId, CollectionOutcome, Options};
+use super::{AutoId, CollectionOutcome, Options, takes};
 use crate::capacity::{Estimate, Load};
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -9,9 +9,7 @@ use crate::milvus::{
     Client, Endpoint, IndexMade, KeyPolicy, ServerInfo, ServerKind, is_portable_database_property,
     is_portable_property,
 };
-use crate::schema::{
-    CollectionName, DEFAULT_DATABASE, ElementType, Field, FieldType, Function, FunctionKind, Schema,
-};
+use crate::schema::{CollectionName, DEFAULT_DATABASE, FieldType, FunctionKind, Schema};
 use crate::snapshot::{CollectionResult, Consistency, Database, Manifest, Part, Totals};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -144,11 +142,22 @@ pub async fn against_target<'a>(
     mut jobs: Vec<Job<'a>>,
 ) -> Result<Plan<'a>> {
     let mut warnings = Vec::new();
-    let unsupported: Vec<String> = jobs.iter().flat_map(|job| unsupported(&target.info, job)).collect();
+    let unsupported: Vec<String> =
+        jobs.iter().flat_map(|job| takes::unsupported(&target.info, job)).collect();
     if !unsupported.is_empty() {
         let what = format!("the target, {}, cannot take: {}", target.info, unsupported.join("; "));
         return Err(Error::new(ErrorKind::Unsupported, what)
             .hint("import into a newer server, or leave these collections out with `-c`"));
+    }
+
+    let refused: BTreeSet<String> = jobs.iter().flat_map(|job| takes::names(&target.info, job)).collect();
+    if !refused.is_empty() {
+        let names = refused.into_iter().collect::<Vec<_>>().join(", ");
+        let what = format!("the target, {}, does not take these names: {names}", target.info);
+        return Err(Error::new(ErrorKind::Unsupported, what).hint(
+            "it takes ASCII letters, digits and underscores: give collections and databases another name with `--rename`, \
+             leave aliases out with `--no-aliases`, and leave out with `-c` what has such fields or partitions",
+        ));
     }
 
     if let Some(job) = jobs.iter().find(|job| job.keys == KeyPolicy::Preserve && !takes_keys(&target.info)) {
@@ -340,115 +349,6 @@ fn check_partitions(has_partitions: bool, job: &Job<'_>) -> Result<()> {
         return Err(Error::new(ErrorKind::Unsupported, what).hint("leave this collection out with `-c`"));
     }
     Ok(())
-}
-
-/// What of a collection the target's version does not know, field by field.
-fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
-    let name = &job.source.meta.name;
-    let fields = job.source.meta.schema.fields.iter();
-    let reason = |field: &Field| {
-        // Inserts put the default in the place of a null, so such nulls cannot arrive as nulls.
-        let nulls: u64 = job.source.parts.iter().filter_map(|p| p.nulls.get(&field.name)).sum();
-        if field.default.is_some() && nulls > 0 {
-            return Some(format!("{nulls} nulls would become the field's default value"));
-        }
-        unsupported_field(info, field)
-    };
-    // One reason for all of them: it is their number.
-    let vectors: Vec<_> = fields.clone().filter(|f| f.kind.is_vector()).map(|f| f.name.as_str()).collect();
-    let many = (vectors.len() > 1 && older_than(info, (2, 4))).then(|| {
-        format!("{name} fields {}: more than one vector field is known since 2.4", vectors.join(", "))
-    });
-    let functions = job.source.meta.schema.functions.iter();
-    let functions = functions
-        .filter_map(|f| unsupported_function(info, f).map(|r| format!("{name} function {:?}: {r}", f.name)));
-    fields
-        .filter_map(|f| reason(f).map(|r| format!("{name} field {:?}: {r}", f.name)))
-        .chain(many)
-        .chain(functions)
-        .collect()
-}
-
-/// Which engines lack what: the facts behind this stand in `docs/types.md`.
-fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
-    if let Some(since) = unsupported_type(info, &field.kind) {
-        return Some(format!("type {} is {since}", field.kind));
-    }
-    let before = |release| older_than(info, release);
-    let of_text = matches!(field.kind, FieldType::Array { element: ElementType::VarChar, .. });
-    if of_text && info.kind == ServerKind::Milvus && !field.params.contains_key("max_length") {
-        return Some(
-            "the source (Lite 3) does not say the max_length of its elements, which this target needs".into(),
-        );
-    }
-    if field.nullable && before((2, 5)) {
-        return Some("nullable fields are known since 2.5".into());
-    }
-    if field.nullable && field.kind.is_vector() && before((2, 6)) {
-        return Some("nullable vectors are known since 2.6".into());
-    }
-    if field.nullable && matches!(field.kind, FieldType::StructArray { .. }) && before((3, 0)) {
-        return Some("nullable struct arrays are known since 3.0".into());
-    }
-    if field.clustering_key && before((2, 4)) {
-        return Some("clustering keys are known since 2.4".into());
-    }
-    None
-}
-
-fn older_than(info: &ServerInfo, release: (u32, u32)) -> bool {
-    info.kind == ServerKind::Milvus && info.release().is_some_and(|r| (r.0, r.1) < release)
-}
-
-fn unsupported_type(info: &ServerInfo, kind: &FieldType) -> Option<&'static str> {
-    let before = |release| older_than(info, release);
-    let lite = |major: u32| info.kind == ServerKind::Lite && info.release().is_some_and(|r| r.0 >= major);
-    match kind {
-        FieldType::BFloat16Vector { .. } | FieldType::SparseFloatVector if before((2, 4)) => {
-            Some("known since 2.4")
-        }
-        FieldType::Int8Vector { .. } | FieldType::Geometry | FieldType::Timestamptz if before((2, 6)) => {
-            Some("known since 2.6")
-        }
-        FieldType::StructArray { .. } | FieldType::VectorArray { .. } if before((2, 6)) => {
-            Some("known since 2.6")
-        }
-        FieldType::StructArray { fields } if before((3, 0)) => fields.iter().find_map(|sub| match sub.kind {
-            FieldType::Array { element_nullable: true, .. } => Some("known with null elements since 3.0"),
-            _ => None,
-        }),
-        FieldType::Text if before((3, 0)) => Some("known since 3.0"),
-        FieldType::Array { element_nullable: true, .. } if before((3, 0)) => Some("known since 3.0"),
-        FieldType::BinaryVector { .. }
-        | FieldType::Float16Vector { .. }
-        | FieldType::BFloat16Vector { .. }
-        | FieldType::Int8Vector { .. }
-        | FieldType::StructArray { .. }
-        | FieldType::Text
-            if lite(3) =>
-        {
-            Some("not known to Milvus Lite 3")
-        }
-        FieldType::Date | FieldType::Time | FieldType::Decimal | FieldType::Uuid | FieldType::Mol
-            if lite(3) || before((3, 1)) =>
-        {
-            Some("not known to any server yet")
-        }
-        _ => None,
-    }
-}
-
-/// Functions that the target's version does not know.
-fn unsupported_function(info: &ServerInfo, function: &Function) -> Option<&'static str> {
-    match function.kind {
-        FunctionKind::Bm25 if older_than(info, (2, 5)) => Some("known since 2.5"),
-        FunctionKind::TextEmbedding | FunctionKind::Rerank if older_than(info, (2, 6)) => {
-            Some("known since 2.6")
-        }
-        FunctionKind::MinHash if older_than(info, (2, 6)) => Some("known since 2.6"),
-        FunctionKind::MolFingerprint if older_than(info, (3, 1)) => Some("not known to any server yet"),
-        _ => None,
-    }
 }
 
 /// Step 5 for one collection: it is there, empty or with what an earlier run has put into it. Gives

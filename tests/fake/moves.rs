@@ -83,6 +83,7 @@ pub async fn compare(server: &Endpoint, folder: &Path) -> Result<compare::Report
         level: compare::Level::Full,
         rows_per_part: 10,
         seed: 1,
+        auto_id: import::AutoId::Preserve,
         load: true,
         jobs: 1,
         page_rows: 7,

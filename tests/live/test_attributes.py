@@ -213,6 +213,26 @@ def test_full_text_of_lite_251(tool: Tool, clusters: Servers, folder_bucket: Buc
     assert not (folder_bucket.folder / "snap" / "COMMIT.json").exists()
 
 
+def test_names_that_milvus_does_not_take(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
+    """The Lites take any name. The plan lists every one that the target refuses, and what can be renamed is taken then."""
+    source, target = clusters("lite322"), clusters("milvus235")
+    odd = spec_of(f"{unique}__é", [FieldSchema("a b", T.INT64)], [{"id": 1, "a b": 2}])
+    placed = data.plain(f"{unique}__placed", 20)
+    make(source, odd)
+    source.client().create_collection(placed.name, schema=placed.schema)
+    for partition in ("p-1", ".."):
+        source.client().create_partition(placed.name, partition)
+    source.index(placed.name, placed.indexes)
+    source.load(placed.name)
+    source.client().create_alias(placed.name, f"{unique}__ö")
+    url = folder_bucket.url("snap")
+    tool.run("export", url, "--source", source.uri, "-c", f"{unique}__*")
+    for extra in ((), ("--plan",)):
+        with nothing_changes(target.only(unique)):
+            result = tool.run("import", url, "--target", target.uri, *extra, env=tokens(target=target), code=exits.UNSUPPORTED)
+        says(result, f'"{unique}__é"', '"a b"', '"p-1"', '".."', f'"{unique}__ö"', "--rename", "--no-aliases", "-c")
+
+
 def test_nulls_that_lite_251_does_not_take(tool: Tool, clusters: Servers, folder_bucket: Bucket, unique: str) -> None:
     """It says so itself when the collection is to be created; nothing is left."""
     source, target = clusters("lite322"), clusters("lite251")

@@ -132,6 +132,10 @@ def test_as_field_keeps_every_key(
     target.load(name)
     assert row_differences(read(source, spec, keys_of(spec)), read(target, spec, keys_of(spec), name), "rows") == []
     assert target.count(spec, name) == ROWS
+    comparing = ("compare", url, "--target", target.uri, "--rename", f"{spec.name}={name}", "--level", "full")
+    result = tool.run(*comparing, "--auto-id", "as-field", env=tokens(target=target))
+    assert [c["rows_compared"] for c in result.doc["collections"]] == [ROWS]
+    assert "auto-id" in str(tool.run(*comparing, env=tokens(target=target), code=exits.INTEGRITY).doc)
     # new rows must bring their key, and may
     row = {"text": "new", "n": 1, "v": [0.0] * 4}
     with pytest.raises(MilvusException):
@@ -163,6 +167,9 @@ def test_regenerate_makes_other_keys(
     if engine != "lite322" or to != "lite322b":  # both Lites count from 1
         assert not {row["id"] for row in rows} & set(keys_of(spec)), "the keys are the old ones"
     assert len({row["id"] for row in rows}) == ROWS
+    compared = tool.run("compare", url, *args[2:], "--level", "full", "--load", env=tokens(target=target)).doc
+    assert [(c["rows_compared"], c["server_rows"]) for c in compared["collections"]] == [(0, ROWS)]
+    assert any(name in w and "only schema and counts" in w for w in compared["warnings"]), compared
     # the target goes on making keys
     (key,) = target.client().insert(name, [{"text": "new", "n": 1, "v": [0.0] * 4}])["ids"]
     assert key not in {row["id"] for row in rows}
