@@ -9,13 +9,13 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use serde_json::Value;
 
-/// One row as a JSON object, columns in order. Floats that JSON cannot say become text; JSON
-/// columns are parsed if they can be.
+/// One row as a JSON object, columns in order. Floats that JSON cannot say become text. JSON
+/// columns are shown as the text that they are: parsed, numbers and keys would not be the stored ones.
 pub fn row_json(columns: &[Column], batch: &RecordBatch, row: usize) -> Value {
     let show = |(column, array): (&Column, &ArrayRef)| {
         let value = value(array, row);
         let shown = match (&column.kind, &value) {
-            (FieldType::Json | FieldType::SparseFloatVector, Value::String(text)) => {
+            (FieldType::SparseFloatVector, Value::String(text)) => {
                 serde_json::from_str(text).unwrap_or(value)
             }
             _ => value,

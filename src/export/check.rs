@@ -10,7 +10,7 @@ use super::{Options, source_changed, view};
 use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::{Client, View};
+use crate::milvus::{Client, ServerKind, View};
 use crate::pages::{Reader, key_column};
 use crate::schema::Key;
 use crate::snapshot::{CollectionMeta, CollectionResult, Consistency, Counts, Plan, Receipt, Unit};
@@ -139,7 +139,14 @@ async fn explain_surplus(
         return Ok(0);
     }
     if server < rows {
-        return Err(source_changed(format!("{rows} rows were exported, but the server now counts {server}")));
+        let changed =
+            source_changed(format!("{rows} rows were exported, but the server now counts {server}"));
+        return Err(match source.info.kind {
+            ServerKind::Milvus => changed,
+            _ => changed.also_hint(
+                "Milvus Lite counts a key that stands in several partitions once, but hands out each: delete all but one",
+            ),
+        });
     }
     let mut explained = 0;
     let mut examples = Vec::new();

@@ -243,6 +243,9 @@ async fn fill(
             loaded: options.load,
             ..job.outcome()
         });
+        if job.aliases.is_empty() {
+            created.retain(|name| *name != job.target);
+        }
     }
     // Aliases come last: they are what applications look for.
     for job in &plan.jobs {

@@ -9,7 +9,7 @@ use crate::milvus::{
     Client, Endpoint, IndexMade, KeyPolicy, ServerInfo, ServerKind, is_portable_database_property,
     is_portable_property,
 };
-use crate::schema::{CollectionName, DEFAULT_DATABASE, FieldType, FunctionKind, Schema};
+use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType, FunctionKind, Schema};
 use crate::snapshot::{CollectionResult, Consistency, Database, Manifest, Part, Totals};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -291,15 +291,16 @@ fn new_database(name: &str, manifest: &Manifest, jobs: &[Job], warnings: &mut Ve
 
 /// What there is of a job's collection. An existing one is never touched, unless this very import
 /// made it: then it has the id that was noted when it was created. Where the server tells no ids,
-/// it has at least the rows that are in, and no more than were sent. A run that ended between
-/// asking for the collection and noting its id has left an empty one.
+/// it has the snapshot's fields, at least the rows that are in, and no more than were sent. A run that
+/// ended between asking for the collection and noting its id has left an empty one.
 async fn found(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<Found> {
     let there = target.describe(&job.target).await?;
     let creation = noted.creation(&job.target);
     let Some(there) = there else {
         return Ok(if creation.is_some() { Found::Gone } else { Found::Nothing });
     };
-    let fields = |schema: &Schema| schema.fields.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
+    let form = |f: &Field| (f.name.clone(), f.kind.name(), f.kind.dim(), f.primary_key, f.nullable);
+    let fields = |schema: &Schema| schema.fields.iter().map(form).collect::<Vec<_>>();
     let alike = there.schema.as_ref().is_ok_and(|s| fields(s) == fields(&job.source.meta.schema));
     let ours = match creation {
         None => return Err(exists(&job.target, "a collection or alias")),
@@ -315,6 +316,7 @@ async fn found(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<Found> {
     }
     let in_flight = |part: &Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
     if job.keys == KeyPolicy::Regenerate && job.source.parts.iter().any(in_flight) {
+        may_be_dropped(&job.target, there.id, target.statistics_rows(&job.target).await?)?;
         return Ok(Found::Spoilt);
     }
     let mut aliases = there.aliases;
@@ -412,8 +414,23 @@ async fn drop_spoilt(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<()
         let why = format!("it has {rows} rows, of which this import has sent at most {sent}");
         return Err(not_ours(&job.target, &why));
     }
+    let id = target.describe(&job.target).await?.map_or(0, |there| there.id);
+    may_be_dropped(&job.target, id, rows)?;
     tracing::warn!("{}: dropping the {rows} rows of an earlier run, which cannot be told apart", job.target);
     target.drop_collection(&job.target).await
+}
+
+/// Rows are dropped only with a collection that is ours beyond doubt: by its id.
+fn may_be_dropped(name: &CollectionName, id: i64, rows: u64) -> Result<()> {
+    if id != 0 || rows == 0 {
+        return Ok(());
+    }
+    let what = format!(
+        "{name} has {rows} rows, some of them perhaps twice, since an earlier run was interrupted; keys that the target \
+         makes do not tell which, and this target does not tell whether the collection is the one that was made for them"
+    );
+    Err(Error::new(ErrorKind::Exists, what)
+        .hint("see that nothing else is in it, drop it there, and run the same command again: it begins this collection anew"))
 }
 
 fn vanished(name: &CollectionName) -> Error {
@@ -501,10 +518,18 @@ pub fn left_behind(error: Error, created: &[CollectionName]) -> Error {
     if created.is_empty() {
         return error;
     }
-    let names: Vec<_> = created.iter().map(ToString::to_string).collect();
-    error.also_hint(&format!(
-        "this import has created {} and not filled them completely: the same command again goes on with them; to give \
-         it up, drop them on the target",
-        names.join(", ")
-    ))
+    let names = created.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let hint = match error.kind() {
+        // The same command would come to the same end.
+        ErrorKind::Unsupported | ErrorKind::Integrity => {
+            format!(
+                "this import has created {names} and not finished them: drop them on the target before another try"
+            )
+        }
+        _ => format!(
+            "this import has created {names} and not finished them: the same command again goes on with them; to give it \
+             up, drop them on the target"
+        ),
+    };
+    error.also_hint(&hint)
 }

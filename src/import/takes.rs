@@ -5,7 +5,7 @@
 
 use super::plan::Job;
 use crate::milvus::{ServerInfo, ServerKind};
-use crate::schema::{DEFAULT_DATABASE, ElementType, Field, FieldType, Function, FunctionKind};
+use crate::schema::{DEFAULT_DATABASE, DefaultValue, ElementType, Field, FieldType, Function, FunctionKind};
 
 /// What of a collection the target's version does not know, field by field.
 pub fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
@@ -45,6 +45,17 @@ fn unsupported_field(info: &ServerInfo, field: &Field) -> Option<String> {
         return Some(
             "the source (Lite 3) does not say the max_length of its elements, which this target needs".into(),
         );
+    }
+    if info.kind == ServerKind::Unknown {
+        // Lite 2.5, which does not say what it is: it refuses some, and others break the collection.
+        let bearable = match &field.default {
+            None | Some(DefaultValue::Bool(_)) => true,
+            Some(DefaultValue::Text(text)) => !text.is_empty(),
+            Some(_) => field.kind == FieldType::Int64,
+        };
+        if !bearable {
+            return Some("this server does not bear such a default value".into());
+        }
     }
     if field.nullable && before((2, 5)) {
         return Some("nullable fields are known since 2.5".into());

@@ -134,6 +134,15 @@ class Import:
         else:
             assert compare_rows(snapshot.spec, target, self.name) == []
 
+    def refuses_to_drop(self, code: int) -> bool:
+        """On an engine without collection ids it drops no rows with keys of the engine's own: it asks us to. We do."""
+        if code != exits.EXISTS or "regenerate" not in self.snapshot.extra or self.target.engine.name == "milvus235":
+            return False
+        says(self.run(code=exits.EXISTS), self.name, "drop it", "same command again")
+        assert self.journal.exists()
+        self.target.client().drop_collection(self.name)
+        return True
+
     def drop(self) -> None:
         for alias in self.target.aliases(self.name):
             self.target.client().drop_alias(alias)
@@ -218,11 +227,14 @@ def test_killed_again_and_again(
             process = case.start()
             time.sleep(rng.uniform(0, whole if rng.random() < 0.1 else min(whole, 0.5)))
             if not killed(process):
-                assert process.returncode == 0, process.returncode
-                break
+                if not case.refuses_to_drop(process.returncode):
+                    assert process.returncode == 0, process.returncode
+                    break
+                continue
             done += 1
             if done >= kills and case.journal.exists():
-                case.run()
+                if case.refuses_to_drop(case.run(code=None).code):
+                    case.run()
                 break
         case.whole()
         case.drop()
