@@ -353,7 +353,7 @@ async fn nobody_to_print_to_is_not_a_success() {
 #[cfg(unix)]
 fn on_a_terminal(command: &mut Command) -> String {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    use std::io::Read;
+    use std::io::{Read, Write};
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
     let mut terminal = std::fs::File::from(openpt(flags).unwrap());
     grantpt(&terminal).unwrap();
@@ -361,13 +361,20 @@ fn on_a_terminal(command: &mut Command) -> String {
     let name = ptsname(&terminal, Vec::new()).unwrap();
     let open = || std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     // A terminal that nobody has open forgets what was written to it.
-    let held = open();
+    let mut held = open();
     let status = command.env("TERM", "xterm").stderr(open()).stdout(Stdio::null()).status().unwrap();
     assert!(status.code().is_some());
-    let mut shown = [0; 4096];
-    let count = terminal.read(&mut shown).unwrap();
-    drop(held);
-    String::from_utf8(shown[..count].to_vec()).unwrap()
+    // What is written arrives piece by piece and some time later, but in order.
+    const END: &str = "[end of what was shown]";
+    held.write_all(END.as_bytes()).unwrap();
+    let mut shown = Vec::new();
+    while !shown.ends_with(END.as_bytes()) {
+        let mut piece = [0; 4096];
+        let count = terminal.read(&mut piece).unwrap();
+        shown.extend_from_slice(&piece[..count]);
+    }
+    shown.truncate(shown.len() - END.len());
+    String::from_utf8(shown).unwrap()
 }
 
 #[cfg(unix)]

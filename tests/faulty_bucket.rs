@@ -6,13 +6,14 @@
 //! seeds; a failure names its seed.
 
 mod bucket;
+mod fake;
 
-use bucket::source::{PARTITIONS, ROWS, Source};
 use bucket::{Bucket, Checksums, Fault, NAME, PREFIX, Schedule, Verb, mix};
+use fake::source::{self, PARTITIONS, ROWS};
 use futures::future::join_all;
 use milvus_handoff::digest::Sha256;
 use milvus_handoff::error::{Error, ErrorKind, Result};
-use milvus_handoff::milvus::{Endpoint, Tls};
+use milvus_handoff::milvus::Endpoint;
 use milvus_handoff::progress::Show;
 use milvus_handoff::select::{Renames, Selection};
 use milvus_handoff::snapshot::keys;
@@ -27,13 +28,9 @@ fn rounds(once: u64) -> u64 {
     std::env::var("MILVUS_HANDOFF_TEST_ROUNDS").map_or(once, |times| once * times.parse::<u64>().unwrap())
 }
 
-fn endpoint(source: &Source) -> Endpoint {
-    Endpoint::parse(&source.uri, None, Tls::default()).unwrap()
-}
-
-fn options(source: &Source) -> export::Options {
+fn options(source: &Endpoint) -> export::Options {
     export::Options {
-        source: endpoint(source),
+        source: source.clone(),
         selection: Selection::default(),
         plan_only: false,
         jobs: 2,
@@ -45,14 +42,14 @@ fn options(source: &Source) -> export::Options {
     }
 }
 
-async fn export(source: &Source, bucket: &Bucket) -> Result<export::Outcome> {
+async fn export(source: &Endpoint, bucket: &Bucket) -> Result<export::Outcome> {
     export::run(&options(source), bucket.store(), &Stop::never()).await
 }
 
 /// What an import does before it touches its target: everything is read or asked for.
-async fn check_for_import(source: &Source, store: Arc<dyn Store>) -> Result<()> {
+async fn check_for_import(source: &Endpoint, store: Arc<dyn Store>) -> Result<()> {
     let options = import::Options {
-        target: endpoint(source),
+        target: source.clone(),
         selection: Selection::default(),
         renames: Renames::parse(&["docs=elsewhere".to_string()], None).unwrap(),
         plan_only: true,
@@ -115,7 +112,7 @@ fn scheduled(seed: u64, per_mille: u64, kinds: &[Fault]) -> Schedule {
 }
 
 /// The parts that an export into a bucket without faults writes.
-async fn reference(source: &Source) -> BTreeMap<String, Sha256> {
+async fn reference(source: &Endpoint) -> BTreeMap<String, Sha256> {
     let bucket = Bucket::start().await;
     export(source, &bucket).await.unwrap();
     assert!(committed(&bucket, "reference").await);
@@ -128,7 +125,7 @@ async fn reference(source: &Source) -> BTreeMap<String, Sha256> {
 
 #[tokio::test]
 async fn faults_that_pass_change_nothing() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let due = reference(&source).await;
     let mut failed = 0;
     for seed in 0..rounds(16) {
@@ -172,7 +169,7 @@ async fn faults_that_pass_change_nothing() {
 
 #[tokio::test]
 async fn faults_that_do_not_pass_end_an_export_and_it_goes_on_later() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let due = reference(&source).await;
     for kind in [
         Fault::SlowDown,
@@ -209,7 +206,7 @@ async fn faults_that_do_not_pass_end_an_export_and_it_goes_on_later() {
 
 #[tokio::test]
 async fn readers_say_nothing_wrong_over_a_faulty_bucket() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     export(&source, &bucket).await.unwrap();
     for seed in 0..rounds(12) {
@@ -253,7 +250,7 @@ async fn readers_say_nothing_wrong_over_a_faulty_bucket() {
 
 #[tokio::test]
 async fn a_flipped_bit_on_the_way_is_never_taken_for_data() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     export(&source, &bucket).await.unwrap();
     let mut seen = 0;
@@ -284,7 +281,7 @@ async fn a_flipped_bit_on_the_way_is_never_taken_for_data() {
 
 #[tokio::test]
 async fn credentials_that_expire_are_refreshed_and_the_export_goes_on() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let due = reference(&source).await;
     let bucket = Bucket::start().await;
     export(&source, &bucket).await.unwrap();
@@ -318,7 +315,7 @@ async fn credentials_that_expire_are_refreshed_and_the_export_goes_on() {
 
 #[tokio::test]
 async fn a_clock_that_is_wrong_is_said_so() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     for from in [0, 10] {
         bucket.forget();
@@ -336,7 +333,7 @@ async fn a_clock_that_is_wrong_is_said_so() {
 
 #[tokio::test]
 async fn an_exporter_that_may_only_put_exports() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let due = reference(&source).await;
     for denied in [
         vec![Verb::Get, Verb::List, Verb::Delete],
@@ -367,7 +364,7 @@ async fn an_exporter_that_may_only_put_exports() {
 
 #[tokio::test]
 async fn an_exporter_that_may_not_put_is_told_what_it_needs() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     bucket.rule(|rules| rules.denied = vec![Verb::Put]);
     let e = export(&source, &bucket).await.unwrap_err();
@@ -380,7 +377,7 @@ async fn an_exporter_that_may_not_put_is_told_what_it_needs() {
 /// common policy of exporters, and they go on with interrupted exports.
 #[tokio::test]
 async fn an_exporter_that_may_not_list_goes_on_with_an_interrupted_export() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let due = reference(&source).await;
     for denied in [vec![Verb::List], vec![Verb::List, Verb::Delete]] {
         let bucket = Bucket::start().await;
@@ -414,7 +411,7 @@ async fn an_exporter_that_may_not_list_goes_on_with_an_interrupted_export() {
 
 #[tokio::test]
 async fn a_reader_that_may_only_read_reads() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     export(&source, &bucket).await.unwrap();
     for (denied, listed) in
@@ -442,7 +439,7 @@ async fn a_reader_that_may_only_read_reads() {
 
 #[tokio::test]
 async fn what_a_bucket_cannot_do_is_said_and_recorded() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let due = reference(&source).await;
     for create_only in [true, false] {
         for checksums in [Checksums::Returned, Checksums::Dropped, Checksums::Wrong] {
@@ -480,7 +477,7 @@ async fn what_a_bucket_cannot_do_is_said_and_recorded() {
 
 #[tokio::test]
 async fn a_listing_that_lags_is_not_believed() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     for lag in [1, 3, 100] {
         bucket.clear();
@@ -510,7 +507,7 @@ async fn a_listing_that_lags_is_not_believed() {
 
 /// Several exporters at once: those that end well speak of one snapshot, the others changed
 /// nothing and say that somebody else is there.
-async fn race(source: &Source, bucket: &Bucket, exporters: &[export::Options], what: &str) -> usize {
+async fn race(source: &Endpoint, bucket: &Bucket, exporters: &[export::Options], what: &str) -> usize {
     let runs = exporters.iter().map(|options| {
         let store = bucket.store();
         async move { export::run(options, store, &Stop::never()).await }
@@ -540,7 +537,7 @@ async fn race(source: &Source, bucket: &Bucket, exporters: &[export::Options], w
 
 #[tokio::test]
 async fn of_several_exporters_one_commits() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     for seed in 0..rounds(24) {
         let what = format!("seed {seed}");
@@ -557,7 +554,7 @@ async fn of_several_exporters_one_commits() {
 
 #[tokio::test]
 async fn without_create_only_puts_exporters_still_break_nothing() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     for seed in 0..rounds(24) {
         let what = format!("seed {seed}");
@@ -574,7 +571,7 @@ async fn without_create_only_puts_exporters_still_break_nothing() {
 
 #[tokio::test]
 async fn a_committed_snapshot_is_never_touched() {
-    let source = Source::start(None).await;
+    let source = source::start(None).await;
     let bucket = Bucket::start().await;
     export(&source, &bucket).await.unwrap();
     let before = bucket.digests();

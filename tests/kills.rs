@@ -8,10 +8,12 @@
 //! failure names its seed.
 
 mod bucket;
+mod fake;
 
-use bucket::source::{PARTITIONS, ROWS, Source};
 use bucket::{Bucket, When, mix};
+use fake::source::{self, PARTITIONS, ROWS};
 use milvus_handoff::digest::Sha256;
+use milvus_handoff::milvus::Endpoint;
 use milvus_handoff::progress::Show;
 use milvus_handoff::snapshot::keys;
 use milvus_handoff::verify::{self, Level};
@@ -19,17 +21,31 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 const TOTAL: u64 = PARTITIONS.len() as u64 * ROWS as u64;
 
+/// Where the rows are, and where the tool keeps what it has in hand: a run that is killed leaves it.
+struct Source {
+    endpoint: Endpoint,
+    spool: TempDir,
+}
+
+impl Source {
+    async fn start() -> Source {
+        Source { endpoint: source::start(None).await, spool: tempfile::tempdir().unwrap() }
+    }
+}
+
 fn tool(source: &Source, snapshot: &str, jobs: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milvus-handoff"));
     command
-        .args(["export", snapshot, "--source", &source.uri, "-j", jobs, "--page-rows", "20"])
+        .args(["export", snapshot, "--source", &source.endpoint.address, "-j", jobs, "--page-rows", "20"])
         .args(["--part-size", "64KiB", "--json"])
         .env_clear()
-        .envs(["PATH", "TMPDIR", "LD_LIBRARY_PATH"].iter().filter_map(|k| Some((k, std::env::var_os(k)?))))
+        .envs(["PATH", "LD_LIBRARY_PATH"].iter().filter_map(|k| Some((k, std::env::var_os(k)?))))
+        .env("TMPDIR", source.spool.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -101,7 +117,7 @@ async fn goes_on(source: &Source, bucket: &Bucket, due: &BTreeMap<String, Sha256
 
 #[tokio::test]
 async fn killed_at_every_step_an_export_is_absent_or_whole_and_goes_on() {
-    let source = Source::start(None).await;
+    let source = Source::start().await;
     let bucket = Bucket::start().await;
     finish(into_bucket(&source, &bucket, "1"), "the whole export").await;
     let (due, requests, log) = (parts(&bucket), bucket.requests(), bucket.log());
@@ -128,7 +144,7 @@ async fn killed_at_every_step_an_export_is_absent_or_whole_and_goes_on() {
 #[tokio::test]
 async fn killed_at_random_again_and_again_an_export_comes_to_its_end() {
     let rounds = std::env::var("MILVUS_HANDOFF_TEST_ROUNDS").map_or(1, |times| times.parse().unwrap());
-    let source = Source::start(None).await;
+    let source = Source::start().await;
     let bucket = Bucket::start().await;
     finish(into_bucket(&source, &bucket, "3"), "the whole export").await;
     let (due, requests) = (parts(&bucket), bucket.requests() as u64);
@@ -167,7 +183,7 @@ async fn killed_at_random_again_and_again_an_export_comes_to_its_end() {
 #[tokio::test]
 async fn killed_at_random_an_export_into_a_folder_comes_to_its_end() {
     let rounds = std::env::var("MILVUS_HANDOFF_TEST_ROUNDS").map_or(1, |times| times.parse().unwrap());
-    let source = Source::start(None).await;
+    let source = Source::start().await;
     let above = tempfile::tempdir().unwrap();
     let url = |n: u64| format!("file://{}/snap{n}", above.path().display());
     let began = std::time::Instant::now();
@@ -211,7 +227,7 @@ async fn killed_at_random_an_export_into_a_folder_comes_to_its_end() {
 /// The writes fail in the same places. (What a full disk is called is tested in `store`.)
 #[tokio::test]
 async fn a_full_disk_ends_an_export_and_it_goes_on_when_there_is_room() {
-    let source = Source::start(None).await;
+    let source = Source::start().await;
     let above = tempfile::tempdir().unwrap();
     let mut ended = 0;
     for blocks in [0, 1, 2, 3, 4, 8] {
@@ -222,7 +238,7 @@ async fn a_full_disk_ends_an_export_and_it_goes_on_when_there_is_room() {
         // The signal that comes with the limit would kill the process, which a full disk does not.
         limited.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &blocks.to_string()]);
         limited.arg(own.as_std().get_program()).args(own.as_std().get_args());
-        limited.stdin(Stdio::null());
+        limited.env("TMPDIR", source.spool.path()).stdin(Stdio::null());
         let output = limited.output().await.unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let folder = above.path().join(format!("snap{blocks}"));

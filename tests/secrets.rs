@@ -2,9 +2,10 @@
 //! level, they are not in its output, its logs, its errors, or the snapshot.
 
 mod bucket;
+mod fake;
 
-use bucket::source::Source;
 use bucket::{Bucket, Fault, SECRET, Schedule, Verb};
+use fake::source;
 use std::process::{Output, Stdio};
 use tokio::process::Command;
 
@@ -62,10 +63,10 @@ async fn run(bucket: &Bucket, args: &[&str], env: &[(&str, &str)]) -> Output {
 
 #[tokio::test]
 async fn secrets_appear_nowhere() {
-    let source = Source::start(Some(TOKEN)).await;
+    let source = source::start(Some(TOKEN)).await;
     let bucket = Bucket::start().await;
     let url = Bucket::url();
-    let export = ["-vv", "export", &url, "--source", &source.uri, "--json"];
+    let export = ["-vv", "export", &url, "--source", &source.address, "--json"];
     let wrong = ("MILVUS_HANDOFF_SOURCE_TOKEN", "root:another-one");
 
     // Everything that can go wrong on the way, and then nothing.
@@ -96,8 +97,8 @@ async fn secrets_appear_nowhere() {
     for (command, more) in [
         ("verify", vec!["--level", "full"]),
         ("inspect", vec!["--rows", "2"]),
-        ("compare", vec!["--target", &source.uri, "--level", "count"]),
-        ("import", vec!["--target", &source.uri, "--rename", "docs=other", "--plan"]),
+        ("compare", vec!["--target", &source.address, "--level", "count"]),
+        ("import", vec!["--target", &source.address, "--rename", "docs=other", "--plan"]),
         ("import", vec!["--target", "http://127.0.0.1:9"]),
     ] {
         let mut args = vec!["-vv", command, &url];
@@ -113,7 +114,7 @@ async fn secrets_appear_nowhere() {
         no_secret(bytes, key);
         no_secret(key.as_bytes(), key);
         let text = String::from_utf8_lossy(bytes);
-        for place in [&source.uri, &bucket.endpoint] {
+        for place in [&source.address, &bucket.endpoint] {
             assert!(!text.contains(place.trim_start_matches("http://")), "{key} says where it came from");
         }
     }

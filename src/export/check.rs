@@ -78,6 +78,22 @@ async fn collection(
     })
 }
 
+/// Why reading failed: what the server answers after a collection was dropped, made anew or
+/// changed says little of it.
+pub async fn why(source: &Client, plan: &Plan, error: Error) -> Error {
+    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Integrity) {
+        for meta in &plan.collections {
+            match same_collection(source, meta).await {
+                Err(changed) if changed.kind() == ErrorKind::SourceChanged => {
+                    return changed.because(error).context(format!("export of {}", meta.name));
+                }
+                _ => {}
+            }
+        }
+    }
+    error
+}
+
 /// The name must still mean the collection that was planned, with the same schema.
 async fn same_collection(source: &Client, meta: &CollectionMeta) -> Result<()> {
     let now = source.describe(&meta.name).await?;

@@ -170,10 +170,18 @@ async fn export_loaded(
     // 7. Export every unit that has no receipt yet.
     let progress = Progress::new("export", Some(rows.values().sum()));
     let work = unit::export_all(source, &begun, &rows, &views, store.clone(), options, &progress);
-    let receipts = progress.show(options.show, work).await?;
+    let read = async {
+        let receipts = progress.show(options.show, work).await?;
+        // 8. Prove that nothing is missing.
+        let results = check::all(source, &begun.plan, &receipts, options).await?;
+        Ok((receipts, results))
+    };
+    let (receipts, results) = match read.await {
+        Ok(read) => read,
+        Err(error) => return Err(check::why(source, &begun.plan, error).await),
+    };
 
-    // 8. Prove that nothing is missing; 9. manifest, sums, commit.
-    let results = check::all(source, &begun.plan, &receipts, options).await?;
+    // 9. Manifest, sums, commit.
     let committed = finish::commit(&begun, &receipts, results, store.as_ref()).await?;
 
     let mut warnings = begun.bucket_limits.clone();

@@ -13,19 +13,19 @@ use std::sync::Arc;
 /// Problems that are named in one message.
 const MAX_NAMED: usize = 10;
 
-/// Checks every part that will be loaded (one that `is_in` was hashed when it was), before the
-/// target is touched: by the bucket's own digest where it returns the right one, else by reading
-/// the part. What is loaded later is hashed again.
+/// Checks every part of `jobs` that is `wanted`, before the target is touched: by the bucket's own
+/// digest where it returns the right one, else by reading the part. What is loaded later is hashed
+/// again.
 pub async fn parts(
     store: Arc<dyn Store>,
     jobs: &[Job<'_>],
-    is_in: impl Fn(&Job<'_>, &str) -> bool,
+    wanted: impl Fn(&Job<'_>, &str) -> bool,
     at_once: usize,
     progress: &Progress,
 ) -> Result<()> {
     let parts = jobs.iter().flat_map(|job| job.source.parts.iter().map(move |part| (job, part)));
     let objects: Vec<_> = parts
-        .filter(|(job, part)| !is_in(job, &part.key))
+        .filter(|(job, part)| wanted(job, &part.key))
         .map(|(_, part)| ObjectRef { key: part.key.clone(), size: part.size, sha256: part.sha256 })
         .collect();
     let look = |object: ObjectRef| {

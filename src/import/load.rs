@@ -18,6 +18,7 @@ use arrow_array::RecordBatch;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 /// Bytes of one insert request. Servers take 64 MiB; each worker holds about seven of these: rows,
@@ -30,6 +31,21 @@ const MAX_INSERT_ROWS: usize = 65_536;
 /// Inserts of one part that wait for their replies, so that a snapshot of a single part does not
 /// wait for each of them in turn.
 const INSERTS_PER_PART: usize = 2;
+
+/// The bytes above which a batch is halved. What servers take is found out by one request that is
+/// too large.
+struct Largest(AtomicUsize);
+
+impl Largest {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A request of so many bytes was too large.
+    fn refused(&self, bytes: usize) {
+        self.0.fetch_min((bytes / 2).max(1), Ordering::Relaxed);
+    }
+}
 
 /// Loads every part of every job that is not in yet, `at_once` at a time. Gives the collections in
 /// which rows were replaced, in this run or before: their statistics may count those rows twice.
@@ -58,8 +74,9 @@ pub async fn all(
             }
         }
     }
+    let largest = Arc::new(Largest(AtomicUsize::new(2 * INSERT_BYTES)));
     let load = |(job, part, how)| {
-        let work = load_noted(target, job, part, how, store.as_ref(), journal, progress);
+        let work = load_noted(target, job, part, how, store.as_ref(), journal, &largest, progress);
         async move {
             let mutation = work.await.context(|| format!("import into {}", job.target))?;
             Ok::<_, Error>((mutation == Mutation::Replaced).then(|| job.target.clone()))
@@ -71,6 +88,7 @@ pub async fn all(
 }
 
 /// Loads a part between its two lines in the journal.
+#[expect(clippy::too_many_arguments)] // Each is another thing; a struct would only hide them.
 async fn load_noted(
     target: &Client,
     job: &Job<'_>,
@@ -78,10 +96,11 @@ async fn load_noted(
     how: Mutation,
     store: &dyn Store,
     journal: &Journal,
+    largest: &Arc<Largest>,
     progress: &Progress,
 ) -> Result<Mutation> {
     journal.loading(&job.target, &part.key).await?;
-    let mutation = load_part(target, job, part, how, store, progress).await?;
+    let mutation = load_part(target, job, part, how, store, largest, progress).await?;
     journal.loaded(&job.target, &part.key, mutation == Mutation::Replaced).await?;
     Ok(mutation)
 }
@@ -92,6 +111,7 @@ async fn load_part(
     part: &Part,
     how: Mutation,
     store: &dyn Store,
+    largest: &Arc<Largest>,
     progress: &Progress,
 ) -> Result<Mutation> {
     let columns = job.source.meta.schema.columns();
@@ -113,15 +133,19 @@ async fn load_part(
     let name = job.target.clone();
     let partition = job.partition(part).map(str::to_string);
     let particular = Particular::of(&target.info);
+    let of_halves = columns.clone();
+    let known = largest.clone();
     let read = async move {
         loop {
             let (columns, name, partition, key_field) =
                 (columns.clone(), name.clone(), partition.clone(), key_field.clone());
+            let most = known.get();
             let step = blocking(move || {
                 let Some(batch) = reader.next_batch()? else { return Ok(None) };
                 particular.check(&columns, &batch, &key_field)?;
-                let requests =
-                    encode_batches(&columns, &name, partition.as_deref(), &batch, keys, &key_field)?;
+                let place =
+                    Place { name: &name, partition: partition.as_deref(), keys, key_field: &key_field };
+                let requests = encode_batches(&columns, &place, &batch, most)?;
                 Ok(Some((reader, requests)))
             });
             let Some((next, requests)) = step.await? else { return Ok(()) };
@@ -135,14 +159,37 @@ async fn load_part(
     };
     let write = async {
         let requests = stream::poll_fn(|context| receiver.poll_recv(context));
+        let halve = |request| halves(request, job, part, &of_halves);
         let put = |request: InsertRequest| async move {
-            let mutation = match how {
-                Mutation::Inserted => target.insert(&request).await,
-                Mutation::Replaced => target.replace(&request).await,
-            };
-            let mutation = mutation.map_err(|e| not_in(e, job.keys))?;
-            progress.add(u64::from(request.rows), request.len() as u64);
-            Ok::<_, Error>(mutation)
+            let mut waiting = vec![(request, how)];
+            let mut went = how;
+            while let Some((request, how)) = waiting.pop() {
+                let put = match how {
+                    Mutation::Inserted => target.insert(&request).await,
+                    Mutation::Replaced => target.replace(&request).await,
+                };
+                match put {
+                    Ok(mutation) => {
+                        progress.add(u64::from(request.rows), request.len() as u64);
+                        if mutation == Mutation::Replaced {
+                            went = mutation;
+                        }
+                    }
+                    Err(e) if e.failure == Failure::TooLarge && request.rows > 1 => {
+                        tracing::debug!(
+                            rows = request.rows,
+                            reason = e.reason,
+                            "insert too large: halving it"
+                        );
+                        largest.refused(request.len());
+                        // A reply that was lost before may have been to all of these rows.
+                        let how = if e.rpc == "Insert" { how } else { Mutation::Replaced };
+                        waiting.extend(halve(request).await?.map(|half| (half, how)));
+                    }
+                    Err(e) => return Err(not_in(e, job.keys)),
+                }
+            }
+            Ok::<_, Error>(went)
         };
         let add = |so_far, mutation| async move {
             Ok(if mutation == Mutation::Replaced { mutation } else { so_far })
@@ -156,9 +203,6 @@ async fn load_part(
 /// A batch that is not in, or may not be.
 fn not_in(error: RpcError, keys: KeyPolicy) -> Error {
     match error.failure {
-        Failure::TooLarge => {
-            Error::from(error).hint("raise the server's message limit; a request has about 8 MiB")
-        }
         // With keys, the same command again makes the rows right; without, they cannot be told apart.
         Failure::NoReply if keys == KeyPolicy::Regenerate => Error::new(
             ErrorKind::OutcomeUnknown,
@@ -177,33 +221,60 @@ fn rows_per_insert(columns: &[Column], part: &Part) -> usize {
     (INSERT_BYTES / row_bytes).clamp(1, MAX_INSERT_ROWS)
 }
 
+/// Where rows go, and what becomes of their keys.
+struct Place<'a> {
+    name: &'a CollectionName,
+    partition: Option<&'a str>,
+    keys: KeyPolicy,
+    key_field: &'a str,
+}
+
 /// The requests for a batch: compressed columns may turn out much larger than they were stored,
-/// so a batch is halved until each piece fits.
+/// so a batch is halved until each piece has at most `most` bytes.
 fn encode_batches(
     columns: &[Column],
-    name: &CollectionName,
-    partition: Option<&str>,
+    place: &Place<'_>,
     batch: &RecordBatch,
-    keys: KeyPolicy,
-    key_field: &str,
+    most: usize,
 ) -> Result<Vec<InsertRequest>> {
     let rows = batch.num_rows();
-    if wire_bytes(batch) > 2 * INSERT_BYTES && rows > 1 {
-        let mut requests =
-            encode_batches(columns, name, partition, &batch.slice(0, rows / 2), keys, key_field)?;
-        requests.extend(encode_batches(
-            columns,
-            name,
-            partition,
-            &batch.slice(rows / 2, rows - rows / 2),
-            keys,
-            key_field,
-        )?);
+    if wire_bytes(batch) > most && rows > 1 {
+        let mut requests = encode_batches(columns, place, &batch.slice(0, rows / 2), most)?;
+        requests.extend(encode_batches(columns, place, &batch.slice(rows / 2, rows - rows / 2), most)?);
         return Ok(requests);
     }
+    Ok(vec![encode(columns, place, batch)?])
+}
+
+fn encode(columns: &[Column], place: &Place<'_>, batch: &RecordBatch) -> Result<InsertRequest> {
     let mut fields = columns::encode(columns, batch)?;
-    if keys == KeyPolicy::Regenerate {
-        fields.retain(|field| field.field_name != key_field);
+    if place.keys == KeyPolicy::Regenerate {
+        fields.retain(|field| field.field_name != place.key_field);
     }
-    Ok(vec![InsertRequest::new(name, partition, fields, rows as u32, key_field, keys)])
+    let rows = batch.num_rows() as u32;
+    Ok(InsertRequest::new(place.name, place.partition, fields, rows, place.key_field, place.keys))
+}
+
+/// Two requests with half of the rows each. They are read back from the message: hardly any server
+/// takes less than is sent, and rows that are kept beside every request would take as much memory
+/// again.
+async fn halves(
+    request: InsertRequest,
+    job: &Job<'_>,
+    part: &Part,
+    columns: &[Column],
+) -> Result<[InsertRequest; 2]> {
+    let (name, keys) = (job.target.clone(), job.keys);
+    let partition = job.partition(part).map(str::to_string);
+    let key_field = job.source.meta.schema.primary_key().name.clone();
+    let sent = |column: &&Column| keys != KeyPolicy::Regenerate || column.name != key_field;
+    let columns: Vec<Column> = columns.iter().filter(sent).cloned().collect();
+    blocking(move || {
+        let batch = columns::decode(&columns, &key_field, request.fields()?)?;
+        let place = Place { name: &name, partition: partition.as_deref(), keys, key_field: &key_field };
+        let (rows, half) = (batch.num_rows(), batch.num_rows() / 2);
+        let first = encode(&columns, &place, &batch.slice(0, half))?;
+        Ok([encode(&columns, &place, &batch.slice(half, rows - half))?, first])
+    })
+    .await
 }

@@ -135,9 +135,11 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     let is_in =
         |job: &plan::Job, key: &str| matches!(noted.part(&job.target, key), Some(PartState::In { .. }));
 
-    // 2. Every part that is not in yet is there and is what was committed.
+    // 2. Every part that will be loaded is there and is what was committed. One that is in was hashed
+    // when it was loaded.
     let progress = Progress::new("check", None);
-    let checking = check::parts(store.clone(), &jobs, is_in, options.jobs, &progress);
+    let not_in = |job: &plan::Job, key: &str| !is_in(job, key);
+    let checking = check::parts(store.clone(), &jobs, not_in, options.jobs, &progress);
     stop.unless_stopped(progress.show(options.show, checking)).await?;
 
     // 3. The target can take it all, and nothing is in the way. 4. The plan.
@@ -151,6 +153,11 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         Ok((target, plan))
     };
     let (target, plan) = stop.unless_stopped(looking).await?;
+    // What is begun anew is loaded again, with the parts that were in.
+    let again = |job: &plan::Job, key: &str| job.found.begins_anew() && is_in(job, key);
+    let checking = check::parts(store.clone(), &plan.jobs, again, options.jobs, &progress);
+    stop.unless_stopped(progress.show(options.show, checking)).await?;
+
     let resumed = |job: &plan::Job| match job.found {
         plan::Found::Ours { .. } => job.source.parts.iter().filter(|part| is_in(job, &part.key)).count(),
         _ => 0,
@@ -177,7 +184,10 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     let mut created = Vec::new();
     let work = fill(options, &target, &plan, store, &journal, &progress, &mut created, &mut outcome);
     let done = stop.unless_stopped(progress.show(options.show, work)).await;
-    done.map_err(|e| plan::left_behind(e, &created))?;
+    if let Err(e) = done {
+        let e = plan::why(&target, &plan.jobs, &journal.noted(), e).await;
+        return Err(plan::left_behind(e, &created));
+    }
     outcome.seconds = progress.elapsed().as_secs_f64();
     let path = journal.path();
     if let Err(e) = journal.finish() {
@@ -227,7 +237,8 @@ async fn fill(
 
         target.end_load(&job.target, &job.source.meta, job.keys).await.context(about)?;
 
-        // 8. Counts.
+        // 8. Counts, of the very collection that was made.
+        plan::still_ours(target, job, &journal.noted()).await?;
         let inexact = replaced.contains(&job.target);
         let server_count = check::count(target, job, options.load, inexact).await.context(about)?;
 

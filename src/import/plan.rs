@@ -59,6 +59,13 @@ pub struct Plan<'a> {
     pub warnings: Vec<String>,
 }
 
+impl Found {
+    /// Whether an earlier run has put rows in that have to be put in again.
+    pub fn begins_anew(&self) -> bool {
+        matches!(self, Found::Gone | Found::Spoilt)
+    }
+}
+
 impl Job<'_> {
     /// The outcome as far as it is known before anything is done.
     pub fn outcome(&self) -> CollectionOutcome {
@@ -431,6 +438,36 @@ fn may_be_dropped(name: &CollectionName, id: i64, rows: u64) -> Result<()> {
     );
     Err(Error::new(ErrorKind::Exists, what)
         .hint("see that nothing else is in it, drop it there, and run the same command again: it begins this collection anew"))
+}
+
+/// The name must still mean the collection that this import made: requests go by names alone, so
+/// rows could have gone elsewhere. Servers without ids cannot be asked.
+pub async fn still_ours(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<()> {
+    let Some(Creation::Made(id)) = noted.creation(&job.target) else { return Ok(()) };
+    match target.describe(&job.target).await? {
+        None => Err(Error::new(ErrorKind::Temporary, format!("{} was dropped during the import", job.target))
+            .hint("see whether somebody else drops collections there, then run the same command again, which makes it anew")),
+        Some(there) if there.id != id => {
+            Err(not_ours(&job.target, "somebody has dropped it and made it anew during the import"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Why an import failed: what the server answers after somebody dropped or made a collection anew
+/// says little of it.
+pub async fn why(target: &Client, jobs: &[Job<'_>], noted: &Noted, error: Error) -> Error {
+    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Integrity) {
+        for job in jobs {
+            match still_ours(target, job, noted).await {
+                Err(changed) if matches!(changed.kind(), ErrorKind::Temporary | ErrorKind::Exists) => {
+                    return changed.because(error);
+                }
+                _ => {}
+            }
+        }
+    }
+    error
 }
 
 fn vanished(name: &CollectionName) -> Error {

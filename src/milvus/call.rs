@@ -11,22 +11,41 @@ use std::time::{Duration, Instant};
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataValue;
 
-/// Deadline of one RPC. Long work on the server is polled, so nothing legitimate takes longer.
-const RPC_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a server is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For one reply. Long work on the server is polled, so nothing legitimate takes longer.
+    pub reply: Duration,
+    /// While it says "later" or does not answer: long enough for a restart.
+    pub restart: Duration,
+    /// While its memory is used up: what frees some, flushes and compactions, takes minutes.
+    pub memory: Duration,
+}
 
-/// Deadline of the RPCs within which the Lites do all the work.
-const WORK_DEADLINE: Duration = Duration::from_secs(3600);
-
-fn deadline(rpc: &str) -> Duration {
-    match rpc {
-        "CreateIndex" | "Flush" | "LoadCollection" | "LoadPartitions" => WORK_DEADLINE,
-        _ => RPC_DEADLINE,
+impl Default for Patience {
+    fn default() -> Self {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        Patience { reply: minutes(2), restart: minutes(2), memory: minutes(10) }
     }
 }
 
-/// How long an RPC is repeated while the server says "later" or does not answer: long enough for
-/// a server to restart.
-const RETRY_BUDGET: Duration = Duration::from_secs(120);
+impl Patience {
+    /// For the reply to `rpc`. Within some of them the Lites do all the work.
+    fn with(self, rpc: &str) -> Duration {
+        match rpc {
+            "CreateIndex" | "Flush" | "LoadCollection" | "LoadPartitions" => WORK_DEADLINE,
+            _ => self.reply,
+        }
+    }
+
+    /// For repeating what failed.
+    fn after(self, failure: Failure) -> Duration {
+        if failure == Failure::MemoryQuota { self.memory } else { self.restart }
+    }
+}
+
+/// Deadline of the RPCs within which the Lites do all the work.
+const WORK_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// Replies above this size are decoded on a blocking thread.
 const INLINE_DECODE_BYTES: usize = 256 << 10;
@@ -46,8 +65,12 @@ pub enum Failure {
     Later,
     /// Not done, because the server has too much to do: worth repeating, with fewer requests.
     Busy,
-    /// A quota is used up. Not done, and repeating soon will not help.
+    /// The quota of memory is used up. Not done; it may pass within minutes.
+    MemoryQuota,
+    /// Another quota is used up, such as that of the disk. Not done, and it does not pass by itself.
     Quota,
+    /// An administrator has switched such requests off.
+    SwitchedOff,
     /// The two sides cannot agree on an encrypted connection.
     Tls,
     /// No connection: certainly not done.
@@ -61,7 +84,8 @@ pub enum Failure {
 /// A failed RPC.
 #[derive(Debug, Clone)]
 pub struct RpcError {
-    rpc: &'static str,
+    /// What was called.
+    pub rpc: &'static str,
     /// What it means.
     pub failure: Failure,
     /// The server's own code, 0 if it sent none.
@@ -142,7 +166,13 @@ impl RpcError {
                 Failure::NotFound
             }
             (10, _) => Failure::Unimplemented,
-            (9, _) => Failure::Quota,
+            (9, _)
+            | (
+                _,
+                common::ErrorCode::MemoryQuotaExhausted
+                | common::ErrorCode::DiskQuotaExhausted
+                | common::ErrorCode::ForceDeny,
+            ) => quota(legacy, &reason),
             _ if is_size_text(&reason) => Failure::TooLarge,
             _ if is_not_found_text(&reason) => Failure::NotFound,
             // 1 is also what Lite says of everything unexpected.
@@ -155,6 +185,20 @@ impl RpcError {
             _ => Failure::Refused,
         };
         Some(RpcError { rpc, failure, code: status.code, reason })
+    }
+}
+
+/// What becomes of a quota that is used up: all have one code, and texts that vary a little.
+fn quota(legacy: common::ErrorCode, reason: &str) -> Failure {
+    let says = |text: &str| reason.contains(text);
+    if legacy == common::ErrorCode::ForceDeny || says("force deny") || says("by the administrator") {
+        Failure::SwitchedOff
+    } else if legacy == common::ErrorCode::MemoryQuotaExhausted || says("memory quota") {
+        Failure::MemoryQuota
+    } else if says("time tick long delay") {
+        Failure::Busy
+    } else {
+        Failure::Quota
     }
 }
 
@@ -210,8 +254,18 @@ impl From<RpcError> for Error {
                 Error::new(ErrorKind::Temporary, format!("the server cannot be reached: {}", error.reason))
                     .hint("check the address and that the server runs, then run the same command again")
             }
-            Failure::Quota => Error::new(ErrorKind::Temporary, says)
-                .hint("a quota of the server is used up; give it capacity, then run the same command again"),
+            Failure::MemoryQuota => Error::new(ErrorKind::Temporary, says).hint(
+                "the server's memory quota is used up, and waiting did not help: give it memory, release collections \
+                 that are not needed, or wait for its compactions; then run the same command again",
+            ),
+            Failure::Quota => Error::new(ErrorKind::Temporary, says).hint(
+                "a quota of the server is used up, which does not pass by itself: give it capacity (for a disk quota: \
+                 more disk, or drop what is not needed), then run the same command again",
+            ),
+            Failure::SwitchedOff => Error::new(ErrorKind::Denied, says).hint(
+                "an administrator has switched such requests off on the server: have them switched on, then run the \
+                 same command again",
+            ),
             Failure::NoReply => {
                 let what = format!("the server does not answer {}: {}", error.rpc, error.reason);
                 Error::new(ErrorKind::Temporary, what)
@@ -313,17 +367,19 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if error.failure == Failure::Busy {
+            if matches!(error.failure, Failure::Busy | Failure::MemoryQuota) {
                 self.pace.slow_down();
             }
             drop(pass);
             spent += start.elapsed() + pause;
             let again = match error.failure {
-                Failure::Later | Failure::Busy | Failure::Unreachable => repeat != Repeat::Never,
+                Failure::Later | Failure::Busy | Failure::MemoryQuota | Failure::Unreachable => {
+                    repeat != Repeat::Never
+                }
                 Failure::NoReply => repeat == Repeat::Freely,
                 _ => false,
             };
-            if !again || spent > RETRY_BUDGET {
+            if !again || spent > self.patience.after(error.failure) {
                 return Err(error);
             }
             tracing::debug!(rpc, reason = error.reason, "repeating in {pause:?}");
@@ -366,9 +422,10 @@ impl Client {
             grpc.ready().await.map_err(|e| tonic::Status::from_error(Box::new(e)))?;
             grpc.unary(message, path, RawCodec).await
         };
-        let reply = tokio::time::timeout(deadline(rpc), exchange)
+        let deadline = self.patience.with(rpc);
+        let reply = tokio::time::timeout(deadline, exchange)
             .await
-            .map_err(|_| fail(Failure::NoReply, format!("no reply within {} s", deadline(rpc).as_secs())))?
+            .map_err(|_| fail(Failure::NoReply, format!("no reply within {} s", deadline.as_secs_f64())))?
             .map_err(|status| RpcError::transport(rpc, &status))?
             .into_inner();
 
@@ -456,7 +513,22 @@ mod tests {
         use common::ErrorCode::{Success, UnexpectedError};
         assert_eq!(read(0, Success, "", false), None);
         assert_eq!(read(8, common::ErrorCode::RateLimit, "rate limit exceeded", true), Some(Failure::Busy));
-        assert_eq!(read(9, UnexpectedError, "disk quota exhausted", false), Some(Failure::Quota));
+        let quota =
+            |legacy, reason: &str| read(9, legacy, &format!("quota exceeded[reason={reason}]"), false);
+        for text in ["memory quota exhausted, please", "memory quota exceeded, please"] {
+            assert_eq!(quota(UnexpectedError, text), Some(Failure::MemoryQuota));
+        }
+        for text in ["disk quota exhausted, please", "disk quota exceeded, please", "another"] {
+            assert_eq!(quota(UnexpectedError, text), Some(Failure::Quota));
+        }
+        for text in ["manually force deny", "access has been disabled by the administrator"] {
+            assert_eq!(quota(UnexpectedError, text), Some(Failure::SwitchedOff));
+        }
+        assert_eq!(quota(UnexpectedError, "time tick long delay"), Some(Failure::Busy));
+        let legacy = |legacy| read(0, legacy, "", false);
+        assert_eq!(legacy(common::ErrorCode::MemoryQuotaExhausted), Some(Failure::MemoryQuota));
+        assert_eq!(legacy(common::ErrorCode::DiskQuotaExhausted), Some(Failure::Quota));
+        assert_eq!(legacy(common::ErrorCode::ForceDeny), Some(Failure::SwitchedOff));
         assert_eq!(read(100, UnexpectedError, "", false), Some(Failure::NotFound));
         assert_eq!(read(0, common::ErrorCode::CollectionNotExists, "", false), Some(Failure::NotFound));
         assert_eq!(read(1401, UnexpectedError, "", false), Some(Failure::Denied));

@@ -1,6 +1,6 @@
 //! Reaching a server: address, credentials, TLS, and who it says it is.
 
-use super::call::{Failure, Repeat};
+use super::call::{Failure, Patience, Repeat};
 use super::pace::Pace;
 use crate::error::{Context, Error, ErrorKind, Result};
 use milvus::proto::common::ClientInfo;
@@ -61,6 +61,8 @@ pub struct Endpoint {
     pub token: Option<Token>,
     /// Certificates.
     pub tls: Tls,
+    /// How long it is waited for.
+    pub patience: Patience,
 }
 
 impl Endpoint {
@@ -100,6 +102,7 @@ impl Endpoint {
             database: (!path.is_empty()).then(|| path.to_string()),
             token,
             tls,
+            patience: Patience::default(),
         })
     }
 }
@@ -171,6 +174,7 @@ pub struct Client {
     pub(super) channel: Channel,
     pub(super) token: Option<Token>,
     pub(super) pace: Arc<Pace>,
+    pub(super) patience: Patience,
     /// What the server says of itself.
     pub info: ServerInfo,
     /// The database that unqualified names are in.
@@ -186,6 +190,7 @@ impl Client {
             channel: channel(endpoint).context(doing)?,
             token: endpoint.token.clone(),
             pace: Arc::default(),
+            patience: endpoint.patience,
             info: ServerInfo::of("", ""),
             database: endpoint.database.clone(),
         };

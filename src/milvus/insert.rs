@@ -80,11 +80,17 @@ impl InsertRequest {
         self.rows == 0
     }
 
-    /// The keys of its rows; read from the message, since they are hardly ever asked for.
+    /// Its columns; read from the message, since they are hardly ever asked for.
+    pub fn fields(&self) -> Result<Vec<FieldData>, RpcError> {
+        let request = api::InsertRequest::decode(self.bytes.clone())
+            .map_err(|e| RpcError::malformed("Insert", format!("it cannot be read back: {e}")))?;
+        Ok(request.fields_data)
+    }
+
+    /// The keys of its rows.
     fn row_keys(&self) -> Result<Vec<Key>, RpcError> {
         let malformed = || RpcError::malformed("Delete", "the keys of an insert cannot be read back");
-        let request = api::InsertRequest::decode(self.bytes.clone()).map_err(|_| malformed())?;
-        let column = request.fields_data.into_iter().find(|field| field.field_name == self.key_field);
+        let column = self.fields()?.into_iter().find(|field| field.field_name == self.key_field);
         let Some(Field::Scalars(ScalarField { data, .. })) = column.and_then(|column| column.field) else {
             return Err(malformed());
         };

@@ -18,7 +18,7 @@ mod pace;
 mod query;
 mod wire_schema;
 
-pub use call::{Failure, RpcError};
+pub use call::{Failure, Patience, RpcError};
 pub use catalog::Described;
 pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Tls, Token};
 pub use create::IndexMade;

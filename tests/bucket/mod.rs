@@ -8,8 +8,6 @@
 // Every test binary compiles this module and uses its own part of it.
 #![allow(dead_code)]
 
-pub mod source;
-
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;

@@ -18,6 +18,7 @@ pub mod cell;
 mod checks;
 mod filter;
 pub mod moves;
+pub mod source;
 
 use cell::{Cell, Declared, Validity, default_cell, element, is_vector, kind};
 use filter::Filter;
@@ -38,8 +39,11 @@ use milvus::proto::schema::{
 use milvus_handoff::milvus::{Endpoint, Tls};
 use prost::Message;
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
 /// Major, minor, patch.
@@ -55,6 +59,9 @@ pub type Event = Arc<dyn Fn(&mut State) + Send + Sync>;
 
 /// Something that happens to a page of rows on its way.
 pub type Tamper = Arc<dyn Fn(&mut api::QueryResults) + Send + Sync>;
+
+/// Which requests of a kind are refused, counted from 0, and how.
+pub type Refusal = (Range<usize>, i32, &'static str);
 
 /// What the server does wrong, or as another version does.
 #[derive(Clone, Default)]
@@ -73,10 +80,22 @@ pub struct Habits {
     pub repeats_a_page: bool,
     /// A row that is counted and never handed out.
     pub hides: Option<Key>,
-    /// So many calls of Query, from the second on, find it restarting.
-    pub unavailable: usize,
-    /// So many inserts are told to come later.
-    pub rate_limited: usize,
+    /// Of every so many requests, one finds it restarting.
+    pub unavailable_every: Option<usize>,
+    /// Pages with these numbers are refused, with a code and a text.
+    pub refuses_pages: Option<Refusal>,
+    /// Inserts with these numbers are refused, with a code and a text.
+    pub refuses_inserts: Option<Refusal>,
+    /// Pages with these numbers are never answered.
+    pub stalls_pages: Range<usize>,
+    /// Inserts with these numbers take effect and are never answered.
+    pub stalls_inserts: Range<usize>,
+    /// Inserts and pages of more bytes meet the limit of the transport.
+    pub message_limit: Option<usize>,
+    /// What happens behind the first insert.
+    pub after_an_insert: Option<Event>,
+    /// What every request must bring, if anything.
+    pub token: Option<&'static str>,
     /// The reply to the first insert is lost after its effect.
     pub loses_a_reply: bool,
     /// The model that embeds texts cannot be reached from here.
@@ -134,7 +153,7 @@ struct Row {
 pub struct Fake {
     release: Release,
     tag: Arc<str>,
-    habits: Arc<Habits>,
+    habits: Arc<Mutex<Habits>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -304,6 +323,25 @@ impl State {
         collection.rows.push(Row { key, partition: 0, inserted, deleted: None, cells });
     }
 
+    /// Somebody drops a collection.
+    pub fn drop_collection(&mut self, name: &str) {
+        self.databases.get_mut("default").unwrap().collections.remove(name).expect(name);
+    }
+
+    /// Somebody drops a collection and makes one with the same rows.
+    pub fn make_anew(&mut self, name: &str) {
+        let id = self.id();
+        self.collection("", name).expect(name).id = id;
+    }
+
+    /// Somebody adds a field, which is null in every row.
+    pub fn add_field(&mut self, name: &str, field: FieldSchema) {
+        let collection = self.collection("", name).expect(name);
+        assert!(field.nullable && !collection.schema.enable_dynamic_field);
+        collection.schema.fields.push(field);
+        collection.rows.iter_mut().for_each(|row| row.cells.push(None));
+    }
+
     fn get(&mut self, database: &str, name: &str) -> Done<&mut Collection> {
         self.database(database)?;
         self.collection(database, name).ok_or_else(|| missing("collection", name, 100))
@@ -325,15 +363,42 @@ impl Fake {
         let fake = Fake {
             release: (numbers[0], numbers[1], numbers[2]),
             tag: tag.into(),
-            habits: Arc::new(habits),
+            habits: Arc::new(Mutex::new(habits)),
             state: Arc::new(Mutex::new(state)),
         };
         let address = format!("http://{address}");
         // As servers are set up: 64 MiB in, 256 MiB out.
         let service = MilvusServiceServer::new(fake.clone()).max_decoding_message_size(64 << 20);
-        let serving = tonic::transport::Server::builder().add_service(service);
+        let (door, requests) = (fake.clone(), Arc::new(AtomicUsize::new(0)));
+        let admit = move |request| door.admit(request, requests.fetch_add(1, Ordering::Relaxed));
+        let serving =
+            tonic::transport::Server::builder().add_service(InterceptedService::new(service, admit));
         tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
         (fake, Endpoint::parse(&address, None, Tls::default()).unwrap())
+    }
+
+    fn habits(&self) -> Habits {
+        self.habits.lock().unwrap().clone()
+    }
+
+    /// From now on it does this wrong, and nothing else.
+    pub fn behaves(&self, habits: Habits) {
+        *self.habits.lock().unwrap() = habits;
+    }
+
+    fn admit(&self, request: Request<()>, number: usize) -> Result<Request<()>, Status> {
+        let habits = self.habits();
+        if habits.unavailable_every.is_some_and(|every| number % every == every - 1) {
+            return Err(Status::unavailable("the server is restarting"));
+        }
+        let Some(token) = habits.token else { return Ok(request) };
+        use base64::Engine;
+        let due = base64::engine::general_purpose::STANDARD.encode(token);
+        let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        if given == Some(due.as_str()) {
+            return Ok(request);
+        }
+        Err(Status::unauthenticated("auth check failure, please check username and password are correct"))
     }
 
     /// What it has.
@@ -380,7 +445,7 @@ impl Fake {
     }
 
     fn validity(&self) -> Validity {
-        self.habits.validity.unwrap_or(if self.release < (3, 0, 0) {
+        self.habits().validity.unwrap_or(if self.release < (3, 0, 0) {
             Validity::Beside
         } else {
             Validity::Both
@@ -406,7 +471,7 @@ impl Fake {
     fn try_create(&self, request: api::CreateCollectionRequest) -> Done<()> {
         let mut schema = CollectionSchema::decode(request.schema.as_slice()).map_err(|e| e.to_string())?;
         checks::schema(&schema, self.release)?;
-        let most = self.habits.most_shards.unwrap_or(16);
+        let most = self.habits().most_shards.unwrap_or(16);
         if request.shards_num > most {
             return Err(Refused(1, format!("maximum shards's number should be limited to {most}"), false));
         }
@@ -419,7 +484,7 @@ impl Fake {
         }
         let embeds = schema.functions.iter().any(|f| f.r#type == FunctionType::TextEmbedding as i32);
         let unchecked = self.release >= (2, 6, 8) && is_true(&request.properties, NO_FUNCTION_CHECK);
-        if embeds && self.habits.no_models && !unchecked {
+        if embeds && self.habits().no_models && !unchecked {
             return Err("Check function [embed] failed: the model cannot be reached".to_string().into());
         }
         let mut state = self.state();
@@ -478,8 +543,11 @@ impl Fake {
         let mut state = self.state();
         state.changes.push(if upsert { "Upsert" } else { "Insert" });
         state.inserts += 1;
-        if state.inserts <= self.habits.rate_limited {
-            return Err(Refused(8, "rate limit exceeded".into(), true));
+        if let Some((which, code, text)) = self.habits().refuses_inserts
+            && which.contains(&(state.inserts - 1))
+        {
+            // As servers have it, a quota is not retriable and a rate limit is.
+            return Err(Refused(code, text.into(), code != 9));
         }
         let now = state.now();
         let rows = request.num_rows as usize;
@@ -610,8 +678,18 @@ impl Fake {
         })
     }
 
-    fn mutation(&self, done: Done<api::MutationResult>) -> Result<Response<api::MutationResult>, Status> {
-        if self.habits.loses_a_reply && self.state().inserts == 1 {
+    async fn mutation(
+        &self,
+        done: Done<api::MutationResult>,
+    ) -> Result<Response<api::MutationResult>, Status> {
+        let (habits, number) = (self.habits(), self.state().inserts - 1);
+        if habits.stalls_inserts.contains(&number) {
+            std::future::pending::<()>().await;
+        }
+        if let (0, Some(event)) = (number, &habits.after_an_insert) {
+            event(&mut self.state());
+        }
+        if habits.loses_a_reply && number == 0 {
             return Err(Status::unknown("connection reset by peer"));
         }
         reply!(MutationResult, done)
@@ -664,7 +742,8 @@ impl Fake {
         if request.expr.is_empty() && param("limit").is_none() {
             return Ok(Err("empty expression should be used with limit".to_string().into()));
         }
-        if let Some(id) = param("collection_id")
+        // Before 2.4 nobody asks which collection an iterator began with.
+        if let Some(id) = param("collection_id").filter(|_| self.release >= (2, 4, 0))
             && id != collection.id.to_string()
         {
             return Ok(Err(format!("collection id is not consistent with {id}").into()));
@@ -685,21 +764,25 @@ impl Fake {
             }
         }
         let wide = asked.iter().any(|position| declared[*position].name() != key.name);
-        if wide && (2..2 + self.habits.unavailable).contains(&(pages + 1)) {
+        if let Some((which, code, text)) = self.habits().refuses_pages
+            && wide
+            && which.contains(&pages)
+        {
             state.pages += 1;
-            return Err(Status::unavailable("the server is restarting"));
+            return Ok(Err(Refused(code, text.into(), false)));
         }
-        if self.habits.too_large_above.is_some_and(|most| wide && limit > most) {
+        if self.habits().too_large_above.is_some_and(|most| wide && limit > most) {
             return Ok(Err("query results exceed the maxOutputSize Limit".to_string().into()));
         }
-        limit = limit.min(self.habits.short_pages.unwrap_or(usize::MAX));
-        let again = wide && self.habits.repeats_a_page && pages == 1;
+        limit = limit.min(self.habits().short_pages.unwrap_or(usize::MAX));
+        let again = wide && self.habits().repeats_a_page && pages == 1;
         let rows = collection.rows_at(at, &partitions, if again { &Filter::Everything } else { &filter });
         // Before 2.6 the proxy's merge never picks the greatest of keys.
         let greatest = |key: &Key| self.release < (2, 6, 0) && *key == Key::Int(i64::MAX);
+        let hides = self.habits().hides;
         let rows: Vec<_> = rows
             .into_iter()
-            .filter(|row| Some(&row.key) != self.habits.hides.as_ref() && !greatest(&row.key))
+            .filter(|row| Some(&row.key) != hides.as_ref() && !greatest(&row.key))
             .take(limit)
             .collect();
         let one = |position: &usize| {
@@ -709,21 +792,32 @@ impl Fake {
         let fields_data = if rows.is_empty() { Vec::new() } else { asked.iter().map(one).collect() };
         let mut reply = api::QueryResults { fields_data, session_ts, ..Default::default() };
         let bytes = reply.encoded_len();
-        if self.habits.max_output_bytes.is_some_and(|most| wide && bytes > most) {
+        self.fits(bytes)?;
+        if self.habits().max_output_bytes.is_some_and(|most| wide && bytes > most) {
             return Ok(Err("query results exceed the maxOutputSize Limit".to_string().into()));
         }
         if wide {
-            if let Some(tamper) = &self.habits.tamper
+            if let Some(tamper) = &self.habits().tamper
                 && !reply.fields_data.is_empty()
             {
                 tamper(&mut reply);
             }
-            if let (0, Some(meanwhile)) = (pages, &self.habits.meanwhile) {
+            if let (0, Some(meanwhile)) = (pages, &self.habits().meanwhile) {
                 meanwhile(&mut state);
             }
             state.pages += 1;
         }
         Ok(Ok(reply))
+    }
+
+    /// As the transport of the servers has it.
+    fn fits(&self, bytes: usize) -> Result<(), Status> {
+        match self.habits().message_limit {
+            Some(most) if bytes > most => Err(Status::resource_exhausted(format!(
+                "grpc: received message larger than max ({bytes} vs. {most})"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn make_index(&self, request: api::CreateIndexRequest) -> Done<()> {
@@ -1152,14 +1246,16 @@ impl MilvusService for Fake {
         &self,
         request: Request<api::InsertRequest>,
     ) -> Result<Response<api::MutationResult>, Status> {
+        self.fits(request.get_ref().encoded_len())?;
         let done = self.write(request.into_inner(), false);
-        self.mutation(done)
+        self.mutation(done).await
     }
 
     async fn upsert(
         &self,
         request: Request<api::UpsertRequest>,
     ) -> Result<Response<api::MutationResult>, Status> {
+        self.fits(request.get_ref().encoded_len())?;
         let request = request.into_inner();
         let insert = api::InsertRequest {
             db_name: request.db_name,
@@ -1170,7 +1266,7 @@ impl MilvusService for Fake {
             ..Default::default()
         };
         let done = self.write(insert, true);
-        self.mutation(done)
+        self.mutation(done).await
     }
 
     async fn delete(
@@ -1209,6 +1305,10 @@ impl MilvusService for Fake {
         &self,
         request: Request<api::QueryRequest>,
     ) -> Result<Response<api::QueryResults>, Status> {
+        let wide = request.get_ref().output_fields.len() > 1;
+        if wide && self.habits().stalls_pages.contains(&self.state().pages) {
+            std::future::pending::<()>().await;
+        }
         let done = self.read(request.into_inner())?;
         reply!(QueryResults, done)
     }

@@ -55,11 +55,11 @@ pub async fn export(source: &Endpoint, folder: &Path) -> Result<export::Outcome>
 
 /// Imports everything as `options` say.
 pub async fn import_as(options: &import::Options, folder: &Path) -> Result<import::Outcome> {
-    // One for each, since no import here goes on with another's work.
+    // One for each that is not given one, since such imports do not go on with another's work.
     static IMPORTS: AtomicUsize = AtomicUsize::new(0);
     let number = IMPORTS.fetch_add(1, Ordering::Relaxed);
-    let journal = Some(folder.join(format!("journal-{number}")));
-    let options = &import::Options { journal, ..options.clone() };
+    let journal = options.journal.clone().unwrap_or_else(|| folder.join(format!("journal-{number}")));
+    let options = &import::Options { journal: Some(journal), ..options.clone() };
     import::run(options, store(folder).await, &Stop::never()).await
 }
 
