@@ -91,14 +91,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def tool(tmp_path_factory: pytest.TempPathFactory) -> Tool:
+def tool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tool]:
     path = os.environ.get("MILVUS_HANDOFF_BIN")
     if not path:
         pytest.fail("MILVUS_HANDOFF_BIN is not set; run: make test, or set it to target/debug/milvus-handoff", pytrace=False)
     binary = pathlib.Path(path).resolve()
     if not os.access(binary, os.X_OK):
         pytest.fail(f"MILVUS_HANDOFF_BIN={path} is not a program; run: cargo build", pytrace=False)
-    return Tool(binary, tmp_path_factory.mktemp("home"))
+    tool = Tool(binary, tmp_path_factory.mktemp("home"))
+    yield tool
+    shutil.rmtree(tool.spool)
 
 
 # --- servers ------------------------------------------------------------------------------------------------------

@@ -99,6 +99,22 @@ class Launch:
     env: dict[str, str] = field(default_factory=dict)
 
 
+# The folders of servers, followed by the id of the process that they are of.
+FOLDERS = "handoff-of-"
+
+
+def remove_orphans() -> None:
+    """Removes the folders of servers whose process was killed before it could do so itself."""
+    for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        owner = folder.name.removeprefix(FOLDERS).split("-")[0]
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (PermissionError, ValueError):
+            pass  # Somebody else's.
+
+
 class Server:
     """One running server. `uri` and `token` are what a client needs."""
 
@@ -106,7 +122,8 @@ class Server:
         self.name = name
         self.token = token
         self.uri = ""
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"handoff-{name}-"))
+        remove_orphans()
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-{name}-"))
         self._prepare = prepare
         self._process: subprocess.Popen | None = None
         self._owner = os.getpid()

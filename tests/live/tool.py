@@ -54,6 +54,9 @@ class Tool:
     def __init__(self, binary: pathlib.Path, home: pathlib.Path):
         self.binary = binary
         self.home = home
+        # What a run that is killed leaves there goes with it.
+        self.spool = home / "spool"
+        self.spool.mkdir()
 
     def environment(self, env: dict[str, str] | None) -> dict[str, str]:
         """Ours, without what could make a run depend on the machine's own AWS settings."""
@@ -61,7 +64,7 @@ class Tool:
         if bundle := os.environ.get("AWS_CA_BUNDLE"):
             kept["AWS_CA_BUNDLE"] = bundle
         nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent"}
-        return {**kept, **nowhere, "HOME": str(self.home), "NO_COLOR": "1", "RUST_BACKTRACE": "1", **(env or {})}
+        return {**kept, **nowhere, "HOME": str(self.home), "TMPDIR": str(self.spool), "NO_COLOR": "1", "RUST_BACKTRACE": "1", **(env or {})}
 
     def start(self, *args: str, env: dict[str, str] | None = None, cwd: pathlib.Path | None = None) -> subprocess.Popen:
         return subprocess.Popen(
