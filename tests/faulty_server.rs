@@ -4,7 +4,7 @@
 mod fake;
 
 use fake::cell::{Cell, Declared, insert_column};
-use fake::moves::{export, import};
+use fake::moves::{export, export_options, import, store};
 use fake::{Fake, Habits, Key, State, pair};
 use milvus::proto::milvus::CreateCollectionRequest;
 use milvus::proto::schema::scalar_field::Data as Scalars;
@@ -13,7 +13,10 @@ use milvus::proto::schema::{CollectionSchema, DataType, FieldSchema, FloatArray,
 use milvus_handoff::error::{self, ErrorKind};
 use milvus_handoff::export;
 use milvus_handoff::milvus::Endpoint;
+use milvus_handoff::opened::{self, Trust};
+use milvus_handoff::signature::{self, SigningKey};
 use milvus_handoff::snapshot::Consistency;
+use milvus_handoff::stop::Stop;
 use prost::Message;
 use std::sync::Arc;
 
@@ -155,4 +158,24 @@ async fn an_insert_whose_reply_is_lost_is_there_once() {
 #[tokio::test]
 async fn an_insert_that_is_told_to_wait_is_there_once() {
     arrives(Habits { rate_limited: 3, ..Habits::default() }).await;
+}
+
+/// Killed between the signature and the commit, an export goes on to the same commit, which the
+/// signature is of.
+#[tokio::test]
+async fn an_export_is_signed_before_it_exists() {
+    let (_fake, endpoint) = serve(OLD, Habits::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = SigningKey::open(&signature::generate(None).unwrap().0).unwrap();
+    let trust = Trust { expect: None, keys: vec![key.public().unwrap()] };
+    let options = export::Options { sign: Some(key), ..export_options(&endpoint) };
+    let outcome = export::run(&options, store(folder.path()).await, &Stop::never()).await.unwrap();
+    assert_eq!(outcome.signed_by, Some(trust.keys[0].id()));
+    let opened = opened::open(store(folder.path()).await.as_ref(), &trust).await.unwrap();
+
+    std::fs::remove_file(folder.path().join("snap/COMMIT.json")).unwrap();
+    let again = export::run(&options, store(folder.path()).await, &Stop::never()).await.unwrap();
+    assert_eq!(again.commit, outcome.commit);
+    let reopened = opened::open(store(folder.path()).await.as_ref(), &trust).await.unwrap();
+    assert_eq!(reopened.signatures, opened.signatures);
 }

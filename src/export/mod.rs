@@ -22,6 +22,7 @@ use crate::loaded::{self, IfUnloaded, Reads};
 use crate::milvus::{Client, Endpoint, View};
 use crate::progress::{Progress, Show};
 use crate::select::Selection;
+use crate::signature::{KeyId, SigningKey};
 use crate::snapshot::{CollectionMeta, Consistency, Plan, Request, SourceInfo, Totals};
 use crate::stop::Stop;
 use crate::store::Store;
@@ -46,6 +47,8 @@ pub struct Options {
     pub part_size: u64,
     /// Most rows to ask the server for at once.
     pub page_rows: u32,
+    /// Sign what is committed.
+    pub sign: Option<SigningKey>,
     /// Whether to show progress.
     pub show: Show,
 }
@@ -59,6 +62,8 @@ pub struct Outcome {
     pub id: Option<String>,
     /// SHA-256 of COMMIT.json, unless it was only planned.
     pub commit: Option<Sha256>,
+    /// The key that signed it, if it was asked for.
+    pub signed_by: Option<KeyId>,
     /// In the order of the snapshot.
     pub collections: Vec<CollectionOutcome>,
     /// What the snapshot adds up to.
@@ -172,9 +177,9 @@ async fn export_loaded(
     let work = unit::export_all(source, &begun, &rows, &views, store.clone(), options, &progress);
     let receipts = progress.show(options.show, work).await?;
 
-    // 8. Prove that nothing is missing; 9. manifest, sums, commit.
+    // 8. Prove that nothing is missing; 9. manifest, sums, signature, commit.
     let results = check::all(source, &begun.plan, &receipts, options).await?;
-    let committed = finish::commit(&begun, &receipts, results, store.as_ref()).await?;
+    let committed = finish::commit(&begun, &receipts, results, options.sign.as_ref(), store.as_ref()).await?;
 
     let mut warnings = begun.bucket_limits.clone();
     warnings.extend(committed.warnings);
@@ -188,6 +193,7 @@ async fn export_loaded(
         source: source.info.to_string(),
         id: Some(begun.plan.id.clone()),
         commit: Some(committed.digest),
+        signed_by: committed.signed_by,
         totals: committed.manifest.totals(),
         collections: committed.manifest.collections.into_iter().map(CollectionOutcome::from).collect(),
         reused_units: begun.done.len(),
@@ -231,6 +237,7 @@ async fn planned(source: &Client, collections: Vec<CollectionMeta>, options: &Op
         source: source.info.to_string(),
         id: None,
         commit: None,
+        signed_by: None,
         collections: outcomes,
         totals,
         reused_units: 0,
