@@ -3,18 +3,27 @@
 //! Owns: flags, help, defaults, where secrets come from. Does not own: doing anything.
 
 use crate::digest::Sha256;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Endpoint, Tls, Token};
+use crate::opened::Trust;
 use crate::progress::Show;
 use crate::select::{Renames, Selection};
+use crate::signature::{PublicKey, SigningKey};
 use crate::store::SnapshotUrl;
 use crate::verify::Level;
 use crate::{compare, export, import};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 /// Largest and smallest part that may be asked for.
 const PART_SIZE_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 30);
+
+/// Where the password of a signing key may stand.
+const KEY_PASSWORD: &str = "MILVUS_HANDOFF_KEY_PASSWORD";
+
+/// Most that is read of a file with a key or a password.
+const MAX_KEY_FILE_BYTES: u64 = 16 << 10;
 
 /// Move Milvus and Zilliz Cloud collections between organizations, through a bucket.
 ///
@@ -58,6 +67,12 @@ pub enum Command {
     Compare(CompareArgs),
     /// Show what a snapshot holds: schemas, partitions, indexes, sizes, first rows.
     Inspect(InspectArgs),
+    /// Vouch for a snapshot with a minisign key, now or years later.
+    #[command(long_about = SIGN_ABOUT, after_help = SIGN_EXAMPLES)]
+    Sign(SignArgs),
+    /// Make a pair of minisign keys: one to sign with, one to give away.
+    #[command(after_help = KEYGEN_EXAMPLES)]
+    Keygen(KeygenArgs),
 }
 
 impl Command {
@@ -69,6 +84,8 @@ impl Command {
             Command::Verify(_) => "verify",
             Command::Compare(_) => "compare",
             Command::Inspect(_) => "inspect",
+            Command::Sign(_) => "sign",
+            Command::Keygen(_) => "keygen",
         }
     }
 }
@@ -92,7 +109,27 @@ Interrupted? Run the same command again: it goes on.";
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   milvus-handoff verify s3://handoff/acme/2026-11 --level full
-  milvus-handoff verify file:///backups/docs --expect sha256:...";
+  milvus-handoff verify file:///backups/docs --expect sha256:...
+  milvus-handoff verify s3://handoff/acme/2026-11 --trusted-key acme.key.pub";
+
+const SIGN_ABOUT: &str = "\
+Vouch for a snapshot with a minisign key, now or years later.
+
+The signature is of COMMIT.json, which leads to everything else by SHA-256. It is stored beside it as \
+signatures/<KEY ID>.minisig; several people can sign. What the parts hold is not read: run `verify` first, and sign \
+what it printed with `--expect`. The command `minisign` checks such signatures too.";
+
+const SIGN_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff sign s3://handoff/acme/2026-11 --key acme.key --expect sha256:...
+  MILVUS_HANDOFF_KEY_PASSWORD=... milvus-handoff sign file:///backups/docs --key acme.key";
+
+const KEYGEN_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff keygen acme.key               asks for a password
+  milvus-handoff keygen ci.key --no-password   for a machine that keeps secrets elsewhere
+
+Give away the .pub file, by a channel that does not go through the bucket. Keep the other one.";
 
 const COMPARE_ABOUT: &str = "\
 Compare a snapshot with what a server has: the last step of a migration.
@@ -158,6 +195,14 @@ pub struct ExportArgs {
     /// Size at which a Parquet file ends.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     pub part_size: u64,
+
+    /// Sign the snapshot with this minisign secret key, as `sign` does.
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
+
+    /// File with the key's password; or set MILVUS_HANDOFF_KEY_PASSWORD; else the terminal is asked.
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    key_password_file: Option<PathBuf>,
 
     #[command(flatten)]
     server: SourceArgs,
@@ -226,9 +271,8 @@ pub struct ImportArgs {
     #[arg(long)]
     pub load: bool,
 
-    /// The digest that `export` printed: refuse any other snapshot.
-    #[arg(long, value_name = "sha256:HEX")]
-    pub expect: Option<String>,
+    #[command(flatten)]
+    trust: TrustArgs,
 
     #[command(flatten)]
     server: TargetArgs,
@@ -254,6 +298,53 @@ struct TargetArgs {
     target_key: Option<PathBuf>,
 }
 
+/// Why a snapshot is to be believed.
+#[derive(Debug, Args)]
+pub struct TrustArgs {
+    /// The digest that `export` printed: refuse any other snapshot.
+    #[arg(long, value_name = "sha256:HEX")]
+    expect: Option<String>,
+
+    /// A minisign public key, as a file or as its line of Base64: refuse a snapshot without a valid
+    /// signature by one of the keys that are given so.
+    #[arg(long, value_name = "FILE|BASE64")]
+    trusted_key: Vec<String>,
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// Where the secret key goes; the public key goes to FILE.pub beside it.
+    #[arg(value_name = "FILE")]
+    pub secret: PathBuf,
+
+    /// File with the password; or set MILVUS_HANDOFF_KEY_PASSWORD; else the terminal is asked.
+    #[arg(long, value_name = "FILE")]
+    key_password_file: Option<PathBuf>,
+
+    /// Do not protect the secret key: whoever reads the file can sign.
+    #[arg(long, conflicts_with = "key_password_file")]
+    no_password: bool,
+}
+
+/// `sign`.
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    /// Where the snapshot is: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// The minisign secret key to sign with.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+
+    /// File with the key's password; or set MILVUS_HANDOFF_KEY_PASSWORD; else the terminal is asked.
+    #[arg(long, value_name = "FILE")]
+    key_password_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
 /// `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -264,9 +355,8 @@ pub struct VerifyArgs {
     #[arg(long, value_enum, default_value = "full")]
     pub level: Level,
 
-    /// The digest that `export` printed: refuse any other snapshot.
-    #[arg(long, value_name = "sha256:HEX")]
-    pub expect: Option<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 
     /// Objects that are read at the same time.
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -319,9 +409,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub page_rows: u32,
 
-    /// The digest that `export` printed: refuse any other snapshot.
-    #[arg(long, value_name = "sha256:HEX")]
-    pub expect: Option<String>,
+    #[command(flatten)]
+    trust: TrustArgs,
 
     #[command(flatten)]
     server: TargetArgs,
@@ -337,9 +426,8 @@ pub struct InspectArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rows: usize,
 
-    /// The digest that `export` printed: refuse any other snapshot.
-    #[arg(long, value_name = "sha256:HEX")]
-    pub expect: Option<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 impl ExportArgs {
@@ -364,9 +452,16 @@ impl ExportArgs {
             allow_writes: self.allow_writes,
             part_size: self.part_size,
             page_rows: self.page_rows,
+            sign: self.signing_key()?,
             show,
         };
         Ok((snapshot, options))
+    }
+
+    /// Unlocked before anything else happens: an export must not fail at its end for a password.
+    fn signing_key(&self) -> Result<Option<SigningKey>> {
+        let unlock = |path: &PathBuf| signing_key("--sign-key", path, self.key_password_file.as_deref());
+        self.sign_key.as_ref().map(unlock).transpose()
     }
 }
 
@@ -386,7 +481,7 @@ impl ImportArgs {
             auto_id: self.auto_id,
             journal: self.journal.clone(),
             load: self.load,
-            expect: expected(self.expect.as_deref())?,
+            trust: self.trust.trust()?,
             show,
         };
         Ok((snapshot, options))
@@ -410,7 +505,7 @@ impl CompareArgs {
             load: self.load,
             jobs: usize::from(self.jobs),
             page_rows: self.page_rows,
-            expect: expected(self.expect.as_deref())?,
+            trust: self.trust.trust()?,
             show,
         };
         Ok((snapshot, options))
@@ -427,9 +522,109 @@ impl TargetArgs {
     }
 }
 
-/// The digest in `--expect`.
-pub fn expected(text: Option<&str>) -> Result<Option<Sha256>> {
-    text.map(Sha256::parse).transpose()
+impl TrustArgs {
+    /// As typed options.
+    pub fn trust(&self) -> Result<Trust> {
+        let key = |text: &String| {
+            // A key has a form that no path has.
+            if let Ok(key) = PublicKey::parse(text) {
+                return Ok(key);
+            }
+            let file = read_small("--trusted-key", Path::new(text))?;
+            PublicKey::parse(&file).context(|| format!("--trusted-key {text}"))
+        };
+        Ok(Trust {
+            expect: self.expect.as_deref().map(Sha256::parse).transpose()?,
+            keys: self.trusted_key.iter().map(key).collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl KeygenArgs {
+    /// The password that is to protect the key, if one is.
+    pub fn new_password(&self) -> Result<Option<String>> {
+        if self.no_password {
+            return Ok(None);
+        }
+        let again =
+            || {
+                let (first, second) = (prompt("Password for the new key: ")?, prompt("The same again: ")?);
+                match first == second {
+                    true => Ok(first),
+                    false => Err(Error::new(ErrorKind::Usage, "the two passwords differ")
+                        .hint("run the command again")),
+                }
+            };
+        let password = password(self.key_password_file.as_deref(), again)?;
+        if password.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "an empty password protects nothing").hint(
+                "give a password, or `--no-password` for a key that only its file's permissions protect",
+            ));
+        }
+        Ok(Some(password))
+    }
+}
+
+impl SignArgs {
+    /// The key, unlocked.
+    pub fn signing_key(&self) -> Result<SigningKey> {
+        signing_key("--key", &self.key, self.key_password_file.as_deref())
+    }
+
+    /// Why the snapshot is to be believed.
+    pub fn trust(&self) -> Result<Trust> {
+        self.trust.trust()
+    }
+}
+
+/// Reads a secret key file, and its password if it needs one.
+fn signing_key(flag: &str, path: &Path, password_file: Option<&Path>) -> Result<SigningKey> {
+    let text = read_small(flag, path)?;
+    let key = if SigningKey::is_locked(&text) {
+        let password = password(password_file, || prompt(&format!("Password of {}: ", path.display())))?;
+        SigningKey::unlock(&text, password)
+    } else {
+        SigningKey::open(&text)
+    };
+    key.context(|| format!("{flag} {}", path.display()))
+}
+
+/// A password from a file, the environment or the terminal; never from the command line.
+fn password(file: Option<&Path>, ask: impl FnOnce() -> Result<String>) -> Result<String> {
+    if let Some(path) = file {
+        let text = read_small("--key-password-file", path)?;
+        return Ok(text
+            .strip_suffix('\n')
+            .map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))
+            .to_string());
+    }
+    match std::env::var(KEY_PASSWORD) {
+        Ok(text) if !text.is_empty() => Ok(text),
+        Ok(_) | Err(std::env::VarError::NotPresent) => ask(),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::Usage, format!("{KEY_PASSWORD} is not UTF-8")))
+        }
+    }
+}
+
+fn prompt(text: &str) -> Result<String> {
+    rpassword::prompt_password(text).map_err(|e| {
+        Error::new(ErrorKind::Usage, "a password is needed, and there is no terminal to ask for it")
+            .because(e)
+            .hint(format!("set {KEY_PASSWORD}, or give --key-password-file FILE"))
+    })
+}
+
+/// The text of a file that is small if it is the right one.
+fn read_small(flag: &str, path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path);
+    file.and_then(|file| file.take(MAX_KEY_FILE_BYTES).read_to_string(&mut text)).map_err(|e| {
+        Error::new(ErrorKind::Usage, format!("cannot read the file of {flag}, {}", path.display()))
+            .because(e)
+            .hint("check the path and who may read it")
+    })?;
+    Ok(text)
 }
 
 /// A secret from a file or from the environment; never from the command line, which others see.

@@ -5,10 +5,9 @@
 use crate::blocking::blocking;
 use crate::capacity::{Estimate, Load};
 use crate::columns::row_json;
-use crate::digest::Sha256;
 use crate::error::{Context, Result};
 use crate::fetch::fetch;
-use crate::opened::{self, Opened};
+use crate::opened::{self, Opened, Trust};
 use crate::part::PartReader;
 use crate::snapshot::CollectionResult;
 use crate::store::Store;
@@ -25,8 +24,8 @@ pub struct Report {
 }
 
 /// Looks into the snapshot in `store`; with `rows`, reads the first part of every collection.
-pub async fn run(store: &dyn Store, expect: Option<Sha256>, rows: usize) -> Result<Report> {
-    let opened = opened::open(store, expect).await?;
+pub async fn run(store: &dyn Store, trust: &Trust, rows: usize) -> Result<Report> {
+    let opened = opened::open(store, trust).await?;
     let mut first_rows = Vec::new();
     let mut load = Load::default();
     for collection in &opened.manifest.collections {

@@ -5,8 +5,8 @@
 //! ```text
 //! main -> cli, output                 what users type and read
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
-//!   inspect
-//!   opened  fetch                     the way into a committed snapshot
+//!   inspect  sign    keygen
+//!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
 //!   loaded  pages                     the way to a collection's rows: loaded, in key order
 //!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
 //!   columns                           field types <-> Arrow <-> Milvus messages
@@ -27,6 +27,7 @@ pub mod export;
 pub mod fetch;
 pub mod import;
 pub mod inspect;
+pub mod keygen;
 pub mod loaded;
 pub mod milvus;
 pub mod opened;
@@ -36,6 +37,8 @@ pub mod part;
 pub mod progress;
 pub mod schema;
 pub mod select;
+pub mod sign;
+pub mod signature;
 pub mod snapshot;
 pub mod stop;
 pub mod store;

@@ -1,12 +1,12 @@
 //! Parse, run, exit code.
 
 use clap::{CommandFactory, Parser};
-use milvus_handoff::cli::{self, Cli, Command};
+use milvus_handoff::cli::{Cli, Command};
 use milvus_handoff::error::{Error, ErrorKind, Result};
 use milvus_handoff::output::{self, Output};
 use milvus_handoff::progress::Show;
 use milvus_handoff::stop::Stop;
-use milvus_handoff::{compare, export, import, inspect, store, verify};
+use milvus_handoff::{compare, export, import, inspect, keygen, sign, store, verify};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -47,33 +47,42 @@ async fn command() -> ExitCode {
     ExitCode::from(code.unwrap_or(ErrorKind::Internal.exit_code()))
 }
 
+fn listen() -> Result<Stop> {
+    Stop::listen().map_err(|e| Error::internal("signals cannot be received").because(e))
+}
+
+/// Signals are listened for when the work begins: before that a terminal may be asked for a
+/// password, and a signal simply ends it.
 async fn run(cli: &Cli) -> Result<(Output, u8)> {
-    let stop = Stop::listen().map_err(|e| Error::internal("signals cannot be received").because(e))?;
     let show = if cli.quiet { Show::Quiet } else { Show::Auto };
     match &cli.command {
         Command::Export(args) => {
             let (url, options) = args.options(show)?;
+            let stop = listen()?;
             let store = store::open(&url).await?;
             let outcome = export::run(&options, store, &stop).await?;
             Ok((output::exported(&url.to_string(), &outcome), 0))
         }
         Command::Import(args) => {
             let (url, options) = args.options(show)?;
+            let stop = listen()?;
             let store = store::open(&url).await?;
             let outcome = import::run(&options, store, &stop).await?;
             Ok((output::imported(&url.to_string(), &outcome), 0))
         }
         Command::Verify(args) => {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;
-            let expect = cli::expected(args.expect.as_deref())?;
+            let trust = args.trust.trust()?;
+            let stop = listen()?;
             let store = store::open(&url).await?;
-            let work = verify::run(store, args.level, expect, usize::from(args.jobs), show);
+            let work = verify::run(store, args.level, &trust, usize::from(args.jobs), show);
             let report = stop.unless_stopped(work).await?;
             let code = if report.problems.is_empty() { 0 } else { ErrorKind::Integrity.exit_code() };
             Ok((output::verified(&url.to_string(), &report), code))
         }
         Command::Compare(args) => {
             let (url, options) = args.options(show)?;
+            let stop = listen()?;
             let store = store::open(&url).await?;
             let report = compare::run(&options, store, &stop).await?;
             let code = if report.differences() == 0 { 0 } else { ErrorKind::Integrity.exit_code() };
@@ -81,10 +90,24 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
         }
         Command::Inspect(args) => {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;
-            let expect = cli::expected(args.expect.as_deref())?;
+            let trust = args.trust.trust()?;
+            let stop = listen()?;
             let store = store::open(&url).await?;
-            let report = stop.unless_stopped(inspect::run(store.as_ref(), expect, args.rows)).await?;
+            let report = stop.unless_stopped(inspect::run(store.as_ref(), &trust, args.rows)).await?;
             Ok((output::inspected(&url.to_string(), &report), 0))
+        }
+        Command::Sign(args) => {
+            let url = store::SnapshotUrl::parse(&args.snapshot)?;
+            let (trust, key) = (args.trust()?, args.signing_key()?);
+            let stop = listen()?;
+            let store = store::open(&url).await?;
+            let report = stop.unless_stopped(sign::run(store.as_ref(), &trust, &key)).await?;
+            Ok((output::signed(&url.to_string(), &report), 0))
+        }
+        Command::Keygen(args) => {
+            keygen::refuse_existing(&args.secret)?;
+            let report = keygen::run(&args.secret, args.new_password()?).await?;
+            Ok((output::key_made(&report), 0))
         }
     }
 }

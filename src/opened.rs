@@ -5,9 +5,19 @@
 
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::signature::{self, Found, PublicKey, State};
 use crate::snapshot::{Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, keys};
 use crate::store::Store;
 use bytes::Bytes;
+
+/// Why a snapshot is to be believed, beyond that it agrees with itself.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// The digest that COMMIT.json must have.
+    pub expect: Option<Sha256>,
+    /// Keys of which at least one must have signed COMMIT.json; none: signatures are not asked for.
+    pub keys: Vec<PublicKey>,
+}
 
 /// A snapshot whose commit and manifest were read and checked.
 pub struct Opened {
@@ -19,11 +29,24 @@ pub struct Opened {
     pub digest: Sha256,
     /// What it holds.
     pub manifest: Manifest,
+    /// Signatures that were looked at because of trusted keys; at least one of them is valid.
+    pub signatures: Vec<Found>,
 }
 
-/// Opens the snapshot in `store`. With `expect`, COMMIT.json must have that digest.
-pub async fn open(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
-    read(store, expect).await.map_err(|error| match error.kind() {
+impl Opened {
+    /// What to say of trusted keys' signatures that are not valid, beside one that is.
+    pub fn signature_warnings(&self) -> Vec<String> {
+        let wrong = |found: &Found| match &found.state {
+            State::Invalid(why) => Some(format!("{}: {why}", found.object)),
+            _ => None,
+        };
+        self.signatures.iter().filter_map(wrong).collect()
+    }
+}
+
+/// Opens the snapshot in `store`, if COMMIT.json is as `trust` asks.
+pub async fn open(store: &dyn Store, trust: &Trust) -> Result<Opened> {
+    read(store, trust).await.map_err(|error| match error.kind() {
         ErrorKind::Integrity => error
             .hint("the snapshot was altered or damaged; do not use it, and get it again from the exporter"),
         ErrorKind::Unsupported => error.hint("use a newer milvus-handoff to read this snapshot"),
@@ -31,19 +54,23 @@ pub async fn open(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
     })
 }
 
-async fn read(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
+async fn read(store: &dyn Store, trust: &Trust) -> Result<Opened> {
     let commit_bytes = match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await? {
         Some(bytes) => bytes,
         None => return Err(not_committed(store).await?),
     };
     let digest = Sha256::of(&commit_bytes);
-    if let Some(expected) = expect.filter(|expected| *expected != digest) {
+    if let Some(expected) = trust.expect.filter(|expected| *expected != digest) {
         return Err(Error::new(
             ErrorKind::Integrity,
             format!("COMMIT.json has sha256 {digest}, expected was {expected}"),
         )
         .hint("this is not the snapshot that was announced: ask the exporter for the digest that `export` printed"));
     }
+    let signatures = match trust.keys.as_slice() {
+        [] => Vec::new(),
+        keys => signature::require(store, &commit_bytes, keys).await?,
+    };
     let commit = Commit::parse(&commit_bytes)?;
     for object in [&commit.manifest, &commit.sums] {
         if object.size > MAX_MANIFEST_BYTES {
@@ -75,7 +102,7 @@ async fn read(store: &dyn Store, expect: Option<Sha256>) -> Result<Opened> {
             return Err(Error::new(ErrorKind::Integrity, what));
         }
     }
-    Ok(Opened { commit, commit_bytes, digest, manifest })
+    Ok(Opened { commit, commit_bytes, digest, manifest, signatures })
 }
 
 async fn not_committed(store: &dyn Store) -> Result<Error> {

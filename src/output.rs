@@ -12,8 +12,9 @@ use crate::error::Error;
 use crate::inspect;
 use crate::milvus::IndexMade;
 use crate::schema::{CollectionName, Key, Schema};
+use crate::signature::{Found, Signed, State};
 use crate::snapshot::{CollectionResult, Consistency, Index, Totals};
-use crate::{export, import, verify};
+use crate::{export, import, keygen, sign, verify};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -108,6 +109,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         "id": outcome.id,
         "commit_sha256": outcome.commit.map(|digest| format!("sha256:{digest}")),
     });
+    rest["signed_by"] = json!(outcome.signed_by.map(|id| id.to_string()));
     let document = document("export", if planned { "planned" } else { "successful" }, rest);
 
     let mut text = String::new();
@@ -143,6 +145,9 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         }
         if let Some(digest) = outcome.commit {
             let _ = writeln!(text, "digest of the snapshot, to be sent by another channel: sha256:{digest}");
+        }
+        if let Some(id) = outcome.signed_by {
+            let _ = writeln!(text, "signed by the key {id}");
         }
         let _ = writeln!(
             text,
@@ -189,6 +194,7 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
         "totals": totals_json(&outcome.totals),
         "resumed_parts": outcome.resumed_parts,
         "capacity": capacity_json(&outcome.capacity),
+        "signatures": signatures_json(&outcome.signatures),
         "warnings": outcome.warnings,
         "seconds": outcome.seconds,
     });
@@ -216,6 +222,7 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
     table(&mut text, &["from", "to", "rows", "on target", "indexes"], &rows);
     let totals = totals_text(&outcome.totals);
     let _ = writeln!(text);
+    signatures_text(&mut text, &outcome.signatures);
     if outcome.resumed_parts > 0 {
         let _ = writeln!(
             text,
@@ -283,6 +290,7 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
         "level": report.level.name(),
         "checked": {"objects": report.objects, "bytes": report.bytes, "size_only": report.size_only},
         "totals": totals_json(&report.opened.commit.totals),
+        "signatures": signatures_json(&report.signatures),
         "problems": problems,
         "warnings": report.notes,
         "seconds": report.seconds,
@@ -294,6 +302,7 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
         let _ = writeln!(text, "{}: {}", one_line(&problem.key), one_line(&problem.problem));
     }
     let _ = writeln!(text, "digest of the snapshot: sha256:{}", report.opened.digest);
+    signatures_text(&mut text, &report.signatures);
     let looked = match report.level {
         verify::Level::List => "names and sizes".to_string(),
         verify::Level::Head if report.size_only == report.objects - 1 => {
@@ -318,6 +327,90 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
     Output { document, text, warnings: report.notes.clone() }
 }
 
+/// Signatures that hold, and those that nobody asked to check; bad ones are problems or warnings.
+fn signatures_text(text: &mut String, signatures: &[Found]) {
+    for found in signatures {
+        let Some(id) = found.key_id else { continue };
+        let _ = match &found.state {
+            State::Valid(comment) => writeln!(text, "signed by the trusted key {id}: {}", one_line(comment)),
+            State::Unchecked => {
+                writeln!(text, "names the key {id} as a signer, which is not among trusted keys: not checked")
+            }
+            State::Invalid(_) => Ok(()),
+        };
+    }
+}
+
+fn signatures_json(signatures: &[Found]) -> Vec<Value> {
+    let one = |found: &Found| {
+        let (state, comment, problem) = match &found.state {
+            State::Valid(comment) => ("valid", Some(comment), None),
+            State::Unchecked => ("unchecked", None, None),
+            State::Invalid(why) => ("invalid", None, Some(why)),
+        };
+        json!({
+            "key": found.object,
+            "key_id": found.key_id.map(|id| id.to_string()),
+            "state": state,
+            "trusted_comment": comment,
+            "problem": problem,
+        })
+    };
+    signatures.iter().map(one).collect()
+}
+
+// ---- sign, keygen ----
+
+/// The result of signing.
+pub fn signed(url: &str, report: &sign::Report) -> Output {
+    let object = report.key_id.object();
+    let rest = json!({
+        "snapshot": {
+            "url": url,
+            "id": report.opened.commit.id,
+            "commit_sha256": format!("sha256:{}", report.opened.digest),
+        },
+        "signed_by": report.key_id.to_string(),
+        "signature": object,
+        "signed_before": report.signed == Signed::Before,
+        "warnings": report.opened.signature_warnings(),
+    });
+    let mut text = String::new();
+    let _ = writeln!(text, "digest of the snapshot: sha256:{}", report.opened.digest);
+    let done = match report.signed {
+        Signed::Now => "signed it",
+        Signed::Before => "had signed it before",
+    };
+    let _ = writeln!(text, "Successful: the key {} {done}: {object}", report.key_id);
+    Output {
+        document: document("sign", "successful", rest),
+        text,
+        warnings: report.opened.signature_warnings(),
+    }
+}
+
+/// The result of making keys.
+pub fn key_made(report: &keygen::Report) -> Output {
+    let (secret, public) = (report.secret.display().to_string(), report.public.display().to_string());
+    let key = report.key.to_base64();
+    let rest = json!({
+        "key_id": report.key.id().to_string(),
+        "public_key": key,
+        "secret_key_file": secret,
+        "public_key_file": public,
+        "protected": report.protected,
+        "warnings": [],
+    });
+    let mut text = String::new();
+    let protected =
+        if report.protected { "protected by its password" } else { "not protected by a password" };
+    let _ = writeln!(text, "secret key  {secret} ({protected}; keep it)");
+    let _ = writeln!(text, "public key  {public} (give it away)");
+    let _ = writeln!(text, "            {key}");
+    let _ = writeln!(text, "Successful: made the key {}", report.key.id());
+    Output { document: document("keygen", "successful", rest), text, warnings: Vec::new() }
+}
+
 // ---- compare ----
 
 /// The result of a comparison.
@@ -334,6 +427,7 @@ pub fn compared(url: &str, report: &compare::Report) -> Output {
             "commit_sha256": format!("sha256:{}", report.opened.digest),
         },
         "target": {"version": report.target},
+        "signatures": signatures_json(&report.opened.signatures),
         "level": report.level.name(),
         "seed": report.sample.map(|s| s.seed),
         "rows_per_part": report.sample.map(|s| s.rows_per_part),
@@ -528,7 +622,8 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
         "totals": totals_json(&report.opened.commit.totals),
         "capacity": capacity_json(&report.capacity),
         "bucket_limits": manifest.bucket_limits,
-        "warnings": [],
+        "signatures": signatures_json(&report.opened.signatures),
+        "warnings": report.opened.signature_warnings(),
     });
     let document = document("inspect", "successful", rest);
 
@@ -544,6 +639,11 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
         one_line(&manifest.source.version)
     );
     let _ = writeln!(text, "holds      {}", totals_text(&report.opened.commit.totals));
+    for found in &report.opened.signatures {
+        if let (Some(id), State::Valid(comment)) = (found.key_id, &found.state) {
+            let _ = writeln!(text, "signed by  {id}: {}", one_line(comment));
+        }
+    }
     for limit in &manifest.bucket_limits {
         let _ = writeln!(text, "note       {}", one_line(limit));
     }
@@ -552,7 +652,7 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
     }
     let _ = writeln!(text);
     capacity_text(&mut text, &report.capacity);
-    Output { document, text, warnings: Vec::new() }
+    Output { document, text, warnings: report.opened.signature_warnings() }
 }
 
 fn inspect_collection_json(collection: &CollectionResult, rows: &[Value]) -> Value {

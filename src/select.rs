@@ -1,6 +1,6 @@
 //! Which collections are meant: patterns as users write them, and names as they come out.
 //!
-//! Owns: `-c`, `--exclude` and `--rename`. Pure. Does not own: asking servers or manifests which
+//! Owns: `-c`, `--exclude`, `--rename` and `--auto-id`. Pure. Does not own: asking servers or manifests which
 //! collections there are.
 
 use crate::error::{Error, ErrorKind, Result};
@@ -228,6 +228,17 @@ fn parse_rename(text: &str, database: Option<&str>) -> Result<Rename> {
         }
         _ => Err(wrong()),
     }
+}
+
+/// What becomes of the keys of collections whose server makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AutoId {
+    /// Rows keep their keys, and the target goes on making keys for new rows.
+    Preserve,
+    /// The target makes new keys; the old ones are lost.
+    Regenerate,
+    /// Rows keep their keys; new rows must bring theirs.
+    AsField,
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 use crate::blocking::blocking;
 use crate::digest::{Hasher, Sha256};
 use crate::error::{Error, ErrorKind, Result};
-use crate::opened::{self, Opened};
+use crate::opened::{self, Opened, Trust};
 use crate::progress::{Progress, Show};
+use crate::signature::{self, State};
 use crate::snapshot::{ObjectRef, keys, sums_document};
 use crate::store::Store;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -60,6 +61,8 @@ pub struct Report {
     pub bytes: u64,
     /// Objects whose content the bucket could not vouch for: only their size was compared.
     pub size_only: u64,
+    /// Signatures of COMMIT.json, by object.
+    pub signatures: Vec<signature::Found>,
     /// Everything that is not as committed, by key.
     pub problems: Vec<Problem>,
     /// What could not be checked, in words.
@@ -73,25 +76,41 @@ pub struct Report {
 pub async fn run(
     store: Arc<dyn Store>,
     level: Level,
-    expect: Option<Sha256>,
+    trust: &Trust,
     jobs: usize,
     show: Show,
 ) -> Result<Report> {
     // 1. The way from COMMIT.json to the manifest.
-    let opened = opened::open(store.as_ref(), expect).await?;
+    let opened = opened::open(store.as_ref(), trust).await?;
     let objects = expected_objects(&opened);
     let bytes = objects.iter().map(|o| o.size).sum();
     let mut problems = Vec::new();
     let mut notes = Vec::new();
 
-    // 2. What is there: nothing missing, nothing of another size, nothing else.
+    // 2. What is there: nothing missing, nothing of another size, nothing else but signatures.
+    let mut signatures = opened.signatures.clone();
     match list(store.as_ref(), &objects).await {
-        Ok(found) => problems.extend(found),
+        Ok(listed) => {
+            problems.extend(listed.problems);
+            for object in listed.signatures {
+                if signatures.iter().all(|known| known.object != object) {
+                    let commit = &opened.commit_bytes;
+                    signatures
+                        .extend(signature::examine(store.as_ref(), &object, commit, &trust.keys).await?);
+                }
+            }
+        }
         Err(e) if e.kind() == ErrorKind::Denied && level > Level::List => {
             notes.push(format!("objects could not be listed, so extra ones would not be seen ({e})"));
         }
         Err(e) => return Err(e),
     }
+
+    signatures.sort();
+    problems.extend(signatures.iter().filter_map(|found| match &found.state {
+        State::Invalid(why) => Some(problem(&found.object, why)),
+        State::Valid(_) | State::Unchecked => None,
+    }));
 
     // 3. The documents that follow from the manifest.
     problems.extend(sums(store.as_ref(), &opened).await?);
@@ -124,6 +143,7 @@ pub async fn run(
         objects: objects.len() as u64 + 1,
         bytes,
         size_only,
+        signatures,
         problems,
         notes,
         seconds: progress.elapsed().as_secs_f64(),
@@ -152,14 +172,23 @@ fn size_problem(object: &ObjectRef, found: u64) -> Option<Problem> {
         .then(|| problem(&object.key, format!("it has {found} bytes, committed were {}", object.size)))
 }
 
-async fn list(store: &dyn Store, objects: &[ObjectRef]) -> Result<Vec<Problem>> {
+/// What a listing gave.
+struct Listed {
+    problems: Vec<Problem>,
+    /// Objects that have the names of signatures.
+    signatures: Vec<String>,
+}
+
+async fn list(store: &dyn Store, objects: &[ObjectRef]) -> Result<Listed> {
     let mut missing: HashMap<&str, &ObjectRef> = objects.iter().map(|o| (o.key.as_str(), o)).collect();
     let mut problems = Vec::new();
+    let mut signatures = Vec::new();
     let mut listed = store.list();
     while let Some(entry) = listed.try_next().await? {
         match missing.remove(entry.key.as_str()) {
             Some(object) => problems.extend(size_problem(object, entry.size)),
-            None if [keys::COMMIT, keys::SIGNATURE].contains(&entry.key.as_str()) => {}
+            None if entry.key == keys::COMMIT => {}
+            None if keys::is_signature(&entry.key) => signatures.push(entry.key),
             None if store.head(&entry.key).await?.is_none() => {} // Deleted; the listing lags.
             None => problems.push(problem(&entry.key, "it is not part of the snapshot")),
         }
@@ -178,7 +207,7 @@ async fn list(store: &dyn Store, objects: &[ObjectRef]) -> Result<Vec<Problem>> 
     let unlisted: Vec<_> = missing.into_values().map(look).collect();
     let looked: Vec<_> = stream::iter(unlisted).buffer_unordered(HEADS_AT_ONCE).try_collect().await?;
     problems.extend(looked.into_iter().flatten());
-    Ok(problems)
+    Ok(Listed { problems, signatures })
 }
 
 /// SHA256SUMS must be what the manifest says, since people check with it instead of with us.

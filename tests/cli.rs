@@ -174,6 +174,11 @@ const FAILURES: &[(i32, &[&str])] = &[
     (6, &["compare", "[altered]", "--target", "[nobody]"]),
     (75, &["compare", "[good]", "--target", "[nobody]"]),
     (75, &["import", "[good]", "--target", "[nobody]", "--plan"]),
+    (6, &["verify", "[good]", "--trusted-key", "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]),
+    (2, &["verify", "[good]", "--trusted-key", "/does/not/exist"]),
+    (2, &["sign", "[good]", "--key", "/does/not/exist"]),
+    (2, &["keygen", "/does/not/exist", "--no-password"]),
+    (2, &["export", "[new]", "--source", "[nobody]", "--sign-key", "/does/not/exist"]),
 ];
 
 fn in_world(world: &World, nobody: &str, args: &[&str]) -> Vec<String> {

@@ -10,7 +10,8 @@
 //! | COMMIT.json says something else, or is another snapshot's | yes | yes | yes |
 //! | COMMIT.json says the same in other bytes (white space) | with `--expect` | with `--expect` | with `--expect` |
 //! | all of it is an older snapshot, or was made anew | with `--expect` | with `--expect` | with `--expect` |
-//! | COMMIT.json.minisig is added | no | no | no |
+//! | a signature is added that is one | no | no | no |
+//! | something is added in the place of a signature | yes | yes | yes |
 
 mod common;
 
@@ -19,6 +20,7 @@ use futures::FutureExt;
 use milvus_handoff::digest::Sha256;
 use milvus_handoff::error::{Error, ErrorKind};
 use milvus_handoff::milvus::{Endpoint, Tls};
+use milvus_handoff::opened::Trust;
 use milvus_handoff::progress::Show;
 use milvus_handoff::select::{Renames, Selection};
 use milvus_handoff::snapshot::{Commit, Plan, Receipt, keys};
@@ -74,8 +76,12 @@ struct Verdict {
     digest: Option<Sha256>,
 }
 
+fn trust(expect: Option<Sha256>) -> Trust {
+    Trust { expect, keys: Vec::new() }
+}
+
 async fn verify(store: Arc<dyn Store>, level: Level, expect: Option<Sha256>) -> Verdict {
-    match verify::run(store, level, expect, 4, Show::Quiet).await {
+    match verify::run(store, level, &trust(expect), 4, Show::Quiet).await {
         Ok(report) => Verdict {
             code: if report.problems.is_empty() { 0 } else { ErrorKind::Integrity.exit_code() },
             problems: report.problems.into_iter().map(|problem| problem.key).collect(),
@@ -114,7 +120,7 @@ async fn an_undamaged_snapshot_is_clean_at_every_level() {
     for (checksums, store) in buckets(&objects).await.1 {
         for level in LEVELS {
             for expect in [None, Some(snapshot.digest)] {
-                let report = verify::run(store.clone(), level, expect, 4, Show::Quiet).await.unwrap();
+                let report = verify::run(store.clone(), level, &trust(expect), 4, Show::Quiet).await.unwrap();
                 assert_eq!(report.problems, []);
                 assert_eq!(report.opened.digest, snapshot.digest);
                 assert_eq!(report.objects, objects.len() as u64);
@@ -157,7 +163,7 @@ async fn import(store: Arc<dyn Store>) -> Error {
         auto_id: import::AutoId::Preserve,
         journal: Some(std::env::temp_dir().join("no-such-journal")),
         load: false,
-        expect: None,
+        trust: Trust::default(),
         show: Show::Quiet,
     };
     import::run(&options, store, &Stop::never()).await.expect_err("there is no server")
@@ -314,6 +320,10 @@ async fn objects_that_do_not_belong_are_named() {
         ".hidden",
         "COMMIT.json.tmp",
         "PLAN.json.minisig",
+        "COMMIT.json.minisig",
+        "signatures/E7620F1842B4E81F.minisig",
+        "signatures/e7620f1842b4e81f.minisig",
+        "signatures/extra",
         "units/u00099.json",
         "units/.spool/x",
         "data/extra.parquet",
@@ -328,16 +338,11 @@ async fn objects_that_do_not_belong_are_named() {
             check_damage(&before, &after, snapshot.digest, &format!("{extra} added")).await;
         }
     }
-    // What may lie beside a snapshot without being part of it: a signature, which speaks about
-    // COMMIT.json and not the other way round, and unfinished files of a folder.
-    let mut signed = before.clone();
-    signed.insert(keys::SIGNATURE.into(), b"anything".to_vec());
+    // What may lie beside a snapshot without being part of it: unfinished files of a folder, and
+    // signatures (tests/signatures.rs).
     let mut spooled = before.clone();
     spooled.insert(".spool/left.tmp".into(), b"anything".to_vec());
     for level in LEVELS {
-        for (_, store) in buckets(&signed).await.1 {
-            assert_eq!(verify(store, level, None).await.code, 0);
-        }
         let (_above, [(_, folder), (_, bucket)]) = buckets(&spooled).await;
         assert_eq!(verify(folder, level, None).await.code, 0);
         assert_eq!(verify(bucket, level, None).await.problems, BTreeSet::from([".spool/left.tmp".into()]));
@@ -495,8 +500,10 @@ async fn every_field_of_the_manifest_is_what_was_committed() {
         let value = changed.pointer_mut(&place).unwrap();
         *value = other_value(value);
         memory.set(keys::MANIFEST, serde_json::to_vec_pretty(&changed).unwrap());
-        let error =
-            opened::open(&memory, None).await.err().unwrap_or_else(|| panic!("{place} is not protected"));
+        let error = opened::open(&memory, &Trust::default())
+            .await
+            .err()
+            .unwrap_or_else(|| panic!("{place} is not protected"));
         assert_eq!(error.kind(), ErrorKind::Integrity);
         // Either by its digest or, if it is longer than it should be, without reading it.
         assert!(error.to_string().starts_with("manifest.json is "), "{error}");
@@ -571,10 +578,11 @@ fn commit_to(memory: &Memory, manifest: Vec<u8>) {
 /// what was attacked.
 async fn use_all(memory: &Memory, what: &str) -> Option<Error> {
     let work = async {
-        if let Err(error) = opened::open(memory, None).await {
+        if let Err(error) = opened::open(memory, &Trust::default()).await {
             return Some(error);
         }
-        let report = verify::run(Arc::new(memory.clone()), Level::Full, None, 2, Show::Quiet).await;
+        let report =
+            verify::run(Arc::new(memory.clone()), Level::Full, &Trust::default(), 2, Show::Quiet).await;
         match report {
             Err(error) => return Some(error),
             Ok(report) if !report.problems.is_empty() => {
@@ -583,7 +591,7 @@ async fn use_all(memory: &Memory, what: &str) -> Option<Error> {
             }
             Ok(_) => {}
         }
-        inspect::run(memory, None, 1_000).await.err()
+        inspect::run(memory, &Trust::default(), 1_000).await.err()
     };
     let result = AssertUnwindSafe(work).catch_unwind().await;
     let error = result.unwrap_or_else(|_| panic!("panicked: {what}"));
@@ -858,7 +866,7 @@ async fn sizes_are_bounded_before_anything_is_read() {
     let mut commit = memory.object(keys::COMMIT).to_vec();
     commit.resize((1 << 20) + 1, b' ');
     memory.set(keys::COMMIT, commit);
-    assert_eq!(opened::open(&memory, None).await.err().unwrap().kind(), ErrorKind::Integrity);
+    assert_eq!(opened::open(&memory, &Trust::default()).await.err().unwrap().kind(), ErrorKind::Integrity);
 }
 
 /// A receipt that an earlier run left decides what a resumed export commits, so it is held to the
@@ -1041,7 +1049,7 @@ async fn nothing_outside_of_the_folder_is_read() {
         let verdict = verify(open(&root).await, level, None).await;
         assert_eq!(verdict.code, 6);
     }
-    let error = inspect::run(open(&root).await.as_ref(), None, 1).await.err().unwrap();
+    let error = inspect::run(open(&root).await.as_ref(), &Trust::default(), 1).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Integrity);
     assert!(Path::new(&secret).exists());
 }

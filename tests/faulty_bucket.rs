@@ -14,6 +14,7 @@ use futures::future::join_all;
 use milvus_handoff::digest::Sha256;
 use milvus_handoff::error::{Error, ErrorKind, Result};
 use milvus_handoff::milvus::Endpoint;
+use milvus_handoff::opened::Trust;
 use milvus_handoff::progress::Show;
 use milvus_handoff::select::{Renames, Selection};
 use milvus_handoff::snapshot::keys;
@@ -36,6 +37,7 @@ fn options(source: &Endpoint) -> export::Options {
         jobs: 2,
         load_source: false,
         allow_writes: false,
+        sign: None,
         part_size: 2 << 10,
         page_rows: 20,
         show: Show::Quiet,
@@ -58,7 +60,7 @@ async fn check_for_import(source: &Endpoint, store: Arc<dyn Store>) -> Result<()
         auto_id: import::AutoId::Preserve,
         journal: Some(std::env::temp_dir().join("no-such-journal")),
         load: false,
-        expect: None,
+        trust: Trust::default(),
         show: Show::Quiet,
     };
     import::run(&options, store, &Stop::never()).await.map(|_| ())
@@ -66,7 +68,7 @@ async fn check_for_import(source: &Endpoint, store: Arc<dyn Store>) -> Result<()
 
 /// Reads every part as an import does.
 async fn fetch_all(store: Arc<dyn Store>) -> Result<u64> {
-    let opened = opened::open(store.as_ref(), None).await?;
+    let opened = opened::open(store.as_ref(), &Trust::default()).await?;
     let mut bytes = 0;
     for part in opened.manifest.parts() {
         bytes += fetch::fetch(store.as_ref(), part).await?.metadata().unwrap().len();
@@ -76,7 +78,7 @@ async fn fetch_all(store: Arc<dyn Store>) -> Result<u64> {
 }
 
 async fn verified(store: Arc<dyn Store>, level: Level) -> Result<verify::Report> {
-    verify::run(store, level, None, 4, Show::Quiet).await
+    verify::run(store, level, &Trust::default(), 4, Show::Quiet).await
 }
 
 /// The bucket as it is, without faults, denials and lags.
@@ -221,7 +223,7 @@ async fn readers_say_nothing_wrong_over_a_faulty_bucket() {
         for result in [
             check_for_import(&source, bucket.store()).await,
             fetch_all(bucket.store()).await.map(|_| ()),
-            inspect::run(bucket.store().as_ref(), None, 3).await.map(|_| ()),
+            inspect::run(bucket.store().as_ref(), &Trust::default(), 3).await.map(|_| ()),
         ] {
             if let Err(e) = result {
                 assert_eq!(e.kind(), ErrorKind::Temporary, "{what}: {e:?}");
@@ -420,7 +422,7 @@ async fn a_reader_that_may_only_read_reads() {
         bucket.rule(|rules| rules.denied = denied.clone());
         check_for_import(&source, bucket.store()).await.unwrap();
         fetch_all(bucket.store()).await.unwrap();
-        inspect::run(bucket.store().as_ref(), None, 3).await.unwrap();
+        inspect::run(bucket.store().as_ref(), &Trust::default(), 3).await.unwrap();
         for level in [Level::Head, Level::Full] {
             let report = verified(bucket.store(), level).await.unwrap();
             assert_eq!(report.problems, []);
@@ -455,7 +457,7 @@ async fn what_a_bucket_cannot_do_is_said_and_recorded() {
             let returned = checksums == Checksums::Returned;
             assert_eq!(said("does not return SHA-256 checksums"), !returned, "{what}");
 
-            let opened = opened::open(bucket.store().as_ref(), None).await.unwrap();
+            let opened = opened::open(bucket.store().as_ref(), &Trust::default()).await.unwrap();
             let limits = &opened.manifest.bucket_limits;
             assert_eq!(
                 limits.len(),

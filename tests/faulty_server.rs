@@ -5,7 +5,7 @@
 mod fake;
 
 use fake::cell::{Cell, Declared, insert_column};
-use fake::moves::{self, export, import, import_as, import_options};
+use fake::moves::{self, export, export_options, import, import_as, import_options, store};
 use fake::{Event, Fake, Habits, Key, State, pair};
 use milvus::proto::milvus::CreateCollectionRequest;
 use milvus::proto::schema::scalar_field::Data as Scalars;
@@ -13,6 +13,8 @@ use milvus::proto::schema::vector_field::Data as Vectors;
 use milvus::proto::schema::{CollectionSchema, DataType, FieldSchema, FloatArray, LongArray};
 use milvus_handoff::error::{self, ErrorKind};
 use milvus_handoff::milvus::{Endpoint, Patience};
+use milvus_handoff::opened::{self, Trust};
+use milvus_handoff::signature::{self, SigningKey};
 use milvus_handoff::snapshot::Consistency;
 use milvus_handoff::stop::Stop;
 use milvus_handoff::{export, import as importing};
@@ -385,4 +387,24 @@ async fn a_single_row_above_the_message_limit_is_an_error() {
     let error = import(&into, folder.path()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.hint_text().unwrap().contains("a single row is larger"), "{error:?}");
+}
+
+/// Killed between the signature and the commit, an export goes on to the same commit, which the
+/// signature is of.
+#[tokio::test]
+async fn an_export_is_signed_before_it_exists() {
+    let (_fake, endpoint) = serve(OLD, Habits::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = SigningKey::open(&signature::generate(None).unwrap().0).unwrap();
+    let trust = Trust { expect: None, keys: vec![key.public().unwrap()] };
+    let options = export::Options { sign: Some(key), ..export_options(&endpoint) };
+    let outcome = export::run(&options, store(folder.path()).await, &Stop::never()).await.unwrap();
+    assert_eq!(outcome.signed_by, Some(trust.keys[0].id()));
+    let opened = opened::open(store(folder.path()).await.as_ref(), &trust).await.unwrap();
+
+    std::fs::remove_file(folder.path().join("snap/COMMIT.json")).unwrap();
+    let again = export::run(&options, store(folder.path()).await, &Stop::never()).await.unwrap();
+    assert_eq!(again.commit, outcome.commit);
+    let reopened = opened::open(store(folder.path()).await.as_ref(), &trust).await.unwrap();
+    assert_eq!(reopened.signatures, opened.signatures);
 }

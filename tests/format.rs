@@ -13,6 +13,7 @@ use milvus::proto::schema::{CollectionSchema, DataType, FieldSchema, ValueField}
 use milvus_handoff::columns::Keys;
 use milvus_handoff::digest::{Hasher, Sha256};
 use milvus_handoff::milvus::read_described;
+use milvus_handoff::opened::Trust;
 use milvus_handoff::part::PartReader;
 use milvus_handoff::progress::Show;
 use milvus_handoff::schema::{CollectionName, Key};
@@ -52,12 +53,12 @@ fn no_fixture_is_forgotten() {
 async fn fixtures_are_whole_and_say_what_they_said() {
     for (folder, _, digest) in FIXTURES {
         let store = open(&fixtures().join(folder)).await;
-        let expect = Some(Sha256::parse(digest).unwrap());
+        let trust = Trust { expect: Some(Sha256::parse(digest).unwrap()), keys: Vec::new() };
         for level in [Level::List, Level::Head, Level::Full] {
-            let report = verify::run(store.clone(), level, expect, 2, Show::Quiet).await.unwrap();
+            let report = verify::run(store.clone(), level, &trust, 2, Show::Quiet).await.unwrap();
             assert_eq!(report.problems, [], "{folder}");
         }
-        let report = inspect::run(store.as_ref(), expect, 1_000).await.unwrap();
+        let report = inspect::run(store.as_ref(), &trust, 1_000).await.unwrap();
         let rows: usize = report.first_rows.iter().map(Vec::len).sum();
         assert_eq!(rows as u64, report.opened.commit.totals.rows, "every row of {folder} is read");
         insta::assert_snapshot!(

@@ -14,6 +14,7 @@ use bucket::{Bucket, When, mix};
 use fake::source::{self, PARTITIONS, ROWS};
 use milvus_handoff::digest::Sha256;
 use milvus_handoff::milvus::Endpoint;
+use milvus_handoff::opened::Trust;
 use milvus_handoff::progress::Show;
 use milvus_handoff::snapshot::keys;
 use milvus_handoff::verify::{self, Level};
@@ -80,7 +81,7 @@ fn parts(bucket: &Bucket) -> BTreeMap<String, Sha256> {
 /// Whether a reader finds a snapshot; then it must be whole.
 async fn committed(bucket: &Bucket, what: &str) -> bool {
     let there = bucket.objects().contains_key(keys::COMMIT);
-    let report = verify::run(bucket.store(), Level::Full, None, 4, Show::Quiet).await;
+    let report = verify::run(bucket.store(), Level::Full, &Trust::default(), 4, Show::Quiet).await;
     match report {
         Ok(report) => {
             assert!(there, "{what}");
@@ -212,7 +213,7 @@ async fn killed_at_random_an_export_into_a_folder_comes_to_its_end() {
         }
         let parsed = milvus_handoff::store::SnapshotUrl::parse(&url(seed)).unwrap();
         let store = milvus_handoff::store::open(&parsed).await.unwrap();
-        let report = verify::run(store, Level::Full, None, 4, Show::Quiet).await.unwrap();
+        let report = verify::run(store, Level::Full, &Trust::default(), 4, Show::Quiet).await.unwrap();
         assert_eq!(report.problems, [], "{what}");
         assert_eq!(report.opened.manifest.totals().rows, TOTAL, "{what}");
         let mut names: Vec<_> =

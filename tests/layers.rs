@@ -15,8 +15,10 @@ const LAYERS: &[&[&str]] = &[
     &["digest", "schema", "blocking", "progress", "stop"],
     &["select", "capacity", "columns", "snapshot"],
     &["part", "milvus", "store"],
+    // The objects that hold signatures are read on the way into a snapshot.
+    &["signature"],
     &["fetch", "opened", "loaded", "pages"],
-    &["verify", "inspect", "compare", "export"],
+    &["verify", "inspect", "compare", "export", "sign", "keygen"],
     // Checks parts as `verify` does before it touches the target.
     &["import"],
     &["cli", "output"],
@@ -41,6 +43,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("aws_*", &["store"]),
     ("hyper*", &["store"]),
     ("parquet", &["part"]),
+    ("minisign", &["signature"]),
+    ("rpassword", &["cli"]),
     ("indicatif", &["progress", "output"]),
 ];
 

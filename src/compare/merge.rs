@@ -222,8 +222,8 @@ mod tests {
     use super::super::shape::{self, Side};
     use super::*;
     use crate::columns::arrow_schema;
-    use crate::import::AutoId;
     use crate::schema::FieldType;
+    use crate::select::AutoId;
     use arrow_array::{ArrayRef, Float32Array, Int64Array, StringArray};
 
     fn int_shape() -> Arc<Shape> {

@@ -34,15 +34,13 @@ mod value;
 pub use counts::PartitionRows;
 pub use found::{Finding, Found, Kind, LISTED, SHOWN_PER_KIND, listed};
 
-use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::import::AutoId;
 use crate::loaded::{self, IfUnloaded, Reads};
 use crate::milvus::{Client, Endpoint, Scan, View};
-use crate::opened::{self, Opened};
+use crate::opened::{self, Opened, Trust};
 use crate::progress::{Progress, Show};
 use crate::schema::{CollectionName, Schema};
-use crate::select::{Renames, Selection};
+use crate::select::{AutoId, Renames, Selection};
 use crate::snapshot::{CollectionResult, Manifest};
 use crate::stop::Stop;
 use crate::store::Store;
@@ -94,8 +92,8 @@ pub struct Options {
     pub jobs: usize,
     /// Most rows to ask the server for at once.
     pub page_rows: u32,
-    /// The digest that COMMIT.json must have.
-    pub expect: Option<Sha256>,
+    /// Why the snapshot is to be believed.
+    pub trust: Trust,
     /// Whether to show progress.
     pub show: Show,
 }
@@ -159,7 +157,7 @@ impl Report {
 pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Report> {
     let meet = async {
         // 1. The way from COMMIT.json to the manifest.
-        let opened = opened::open(store.as_ref(), options.expect).await?;
+        let opened = opened::open(store.as_ref(), &options.trust).await?;
 
         // 2. Connect; every collection that is to be compared is there.
         let server = Client::connect(&options.target).await?;
@@ -187,7 +185,7 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         level: options.level,
         sample: (options.level == Level::Sample).then_some(draws),
         collections: compared.collections,
-        warnings: compared.warnings,
+        warnings: opened.signature_warnings().into_iter().chain(compared.warnings).collect(),
         seconds: compared.seconds,
         opened,
     })

@@ -6,8 +6,8 @@
 
 use super::found::Finding;
 use crate::columns::arrow_schema;
-use crate::import::AutoId;
 use crate::schema::{Column, Field, Schema};
+use crate::select::AutoId;
 use std::collections::BTreeSet;
 
 /// The partition that every collection has, also where the server has no partitions.

@@ -1,8 +1,9 @@
-//! Step 9: leftovers, manifest, sums, commit.
+//! Step 9: leftovers, manifest, sums, signature, commit.
 
 use super::begin::{Begun, if_allowed};
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::signature::{self, KeyId, SigningKey};
 use crate::snapshot::{
     CollectionResult, Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, ObjectRef, Plan, Receipt, keys,
     sums_document,
@@ -17,16 +18,20 @@ pub struct Committed {
     pub manifest: Manifest,
     /// Of COMMIT.json.
     pub digest: Sha256,
+    /// The key that signed it.
+    pub signed_by: Option<KeyId>,
     /// What people should know.
     pub warnings: Vec<String>,
 }
 
 /// Writes manifest, sums and commit. All three follow from plan, receipts and checks alone, so
-/// that doing it twice gives the same bytes.
+/// that doing it twice gives the same bytes. The signature comes before the commit: there is no
+/// moment in which the snapshot exists without it.
 pub async fn commit(
     begun: &Begun,
     receipts: &[Receipt],
     collections: Vec<CollectionResult>,
+    sign: Option<&SigningKey>,
     store: &dyn Store,
 ) -> Result<Committed> {
     let plan = &begun.plan;
@@ -80,8 +85,13 @@ pub async fn commit(
     let bytes = commit.to_bytes()?;
     let digest = Sha256::of(&bytes);
     begun.still_ours(store).await?;
+    let mut signed_by = None;
+    if let Some(key) = sign {
+        signature::put(&commit, &bytes, key, store).await?;
+        signed_by = Some(key.public()?.id());
+    }
     put_same(keys::COMMIT, bytes, MAX_COMMIT_BYTES, store).await?;
-    Ok(Committed { manifest, digest, warnings })
+    Ok(Committed { manifest, digest, signed_by, warnings })
 }
 
 /// The manifest that an earlier run of this export wrote before it was killed, if it leads to the

@@ -22,6 +22,7 @@ use crate::loaded::{self, IfUnloaded, Reads};
 use crate::milvus::{Client, Endpoint, View};
 use crate::progress::{Progress, Show};
 use crate::select::Selection;
+use crate::signature::{KeyId, SigningKey};
 use crate::snapshot::{CollectionMeta, Consistency, Plan, Request, SourceInfo, Totals};
 use crate::stop::Stop;
 use crate::store::Store;
@@ -46,6 +47,8 @@ pub struct Options {
     pub part_size: u64,
     /// Most rows to ask the server for at once.
     pub page_rows: u32,
+    /// Sign what is committed.
+    pub sign: Option<SigningKey>,
     /// Whether to show progress.
     pub show: Show,
 }
@@ -59,6 +62,8 @@ pub struct Outcome {
     pub id: Option<String>,
     /// SHA-256 of COMMIT.json, unless it was only planned.
     pub commit: Option<Sha256>,
+    /// The key that signed it, if it was asked for.
+    pub signed_by: Option<KeyId>,
     /// In the order of the snapshot.
     pub collections: Vec<CollectionOutcome>,
     /// What the snapshot adds up to.
@@ -181,8 +186,8 @@ async fn export_loaded(
         Err(error) => return Err(check::why(source, &begun.plan, error).await),
     };
 
-    // 9. Manifest, sums, commit.
-    let committed = finish::commit(&begun, &receipts, results, store.as_ref()).await?;
+    // 9. Manifest, sums, signature, commit.
+    let committed = finish::commit(&begun, &receipts, results, options.sign.as_ref(), store.as_ref()).await?;
 
     let mut warnings = begun.bucket_limits.clone();
     warnings.extend(committed.warnings);
@@ -196,6 +201,7 @@ async fn export_loaded(
         source: source.info.to_string(),
         id: Some(begun.plan.id.clone()),
         commit: Some(committed.digest),
+        signed_by: committed.signed_by,
         totals: committed.manifest.totals(),
         collections: committed.manifest.collections.into_iter().map(CollectionOutcome::from).collect(),
         reused_units: begun.done.len(),
@@ -239,6 +245,7 @@ async fn planned(source: &Client, collections: Vec<CollectionMeta>, options: &Op
         source: source.info.to_string(),
         id: None,
         commit: None,
+        signed_by: None,
         collections: outcomes,
         totals,
         reused_units: 0,

@@ -18,10 +18,12 @@ use crate::capacity;
 use crate::digest::Sha256;
 use crate::error::{Context, Result};
 use crate::milvus::{Client, Endpoint, IndexMade, LoadState, ServerKind};
-use crate::opened;
+use crate::opened::{self, Trust};
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
+pub use crate::select::AutoId;
 use crate::select::{Renames, Selection};
+use crate::signature::Found;
 use crate::snapshot::Totals;
 use crate::stop::Stop;
 use crate::store::Store;
@@ -51,21 +53,10 @@ pub struct Options {
     pub journal: Option<PathBuf>,
     /// Load the collections when all is in.
     pub load: bool,
-    /// The digest that COMMIT.json must have.
-    pub expect: Option<Sha256>,
+    /// Why the snapshot is to be believed.
+    pub trust: Trust,
     /// Whether to show progress.
     pub show: Show,
-}
-
-/// What becomes of the keys of collections whose server makes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum AutoId {
-    /// Rows keep their keys, and the target goes on making keys for new rows.
-    Preserve,
-    /// The target makes new keys; the old ones are lost.
-    Regenerate,
-    /// Rows keep their keys; new rows must bring theirs.
-    AsField,
 }
 
 /// How an import ended.
@@ -87,6 +78,8 @@ pub struct Outcome {
     pub resumed_parts: usize,
     /// What the target needs for it.
     pub capacity: capacity::Estimate,
+    /// Signatures by trusted keys, if any were asked for.
+    pub signatures: Vec<Found>,
     /// What people should know although it is no failure.
     pub warnings: Vec<String>,
     /// Wall time.
@@ -121,7 +114,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Imports the snapshot in `store`, or says what an import would do.
 pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Outcome> {
     // 1. The way from COMMIT.json to the manifest, and what an earlier run of this import has noted.
-    let opened = stop.unless_stopped(opened::open(store.as_ref(), options.expect)).await?;
+    let opened = stop.unless_stopped(opened::open(store.as_ref(), &options.trust)).await?;
     let jobs = plan::jobs(&opened.manifest, options)?;
     let identity = plan::identity(opened.digest, &options.target, &jobs);
     let journal = match (&options.journal, identity.usual_path()) {
@@ -171,7 +164,8 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         totals: plan.totals(),
         resumed_parts: plan.jobs.iter().map(resumed).sum(),
         capacity: plan.capacity(),
-        warnings: plan.warnings.clone(),
+        warnings: opened.signature_warnings().into_iter().chain(plan.warnings.clone()).collect(),
+        signatures: opened.signatures.clone(),
         seconds: 0.0,
     };
     if options.plan_only {

@@ -12,7 +12,7 @@ pub const MANIFEST: &str = "manifest.json";
 pub const SUMS: &str = "SHA256SUMS";
 /// What makes the snapshot exist; written last.
 pub const COMMIT: &str = "COMMIT.json";
-/// An optional signature of COMMIT.json.
+/// An optional signature of COMMIT.json, where the command `minisign` puts one.
 pub const SIGNATURE: &str = "COMMIT.json.minisig";
 
 /// Path segment of parts whose rows were read without naming a partition. No name encodes to it.
@@ -25,6 +25,18 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_');
 /// The key of a unit's receipt.
 pub fn receipt(unit: &str) -> String {
     format!("units/{unit}.json")
+}
+
+/// The key of the signature of COMMIT.json by the key with this id: 16 uppercase hex digits.
+pub fn signature(key_id: &str) -> String {
+    format!("signatures/{key_id}.minisig")
+}
+
+/// Whether `key` is that of a signature: of one that we make, or of one that `minisign` makes.
+pub fn is_signature(key: &str) -> bool {
+    let id = key.strip_prefix("signatures/").and_then(|rest| rest.strip_suffix(".minisig"));
+    let is_id = |id: &str| id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+    key == SIGNATURE || id.is_some_and(is_id)
 }
 
 /// The identifier of the `index`-th unit, counted from 0.

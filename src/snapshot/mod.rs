@@ -28,6 +28,8 @@ pub const KNOWN_FEATURES: &[&str] = &[];
 
 /// Largest COMMIT.json that is read, in bytes.
 pub const MAX_COMMIT_BYTES: u64 = 1 << 20;
+/// Largest signature object that is read, in bytes.
+pub const MAX_SIGNATURE_BYTES: u64 = 16 << 10;
 /// Largest PLAN.json that is read, in bytes.
 pub const MAX_PLAN_BYTES: u64 = 64 << 20;
 /// Largest unit receipt that is read, in bytes.

@@ -2,6 +2,7 @@
 
 use milvus_handoff::error::Result;
 use milvus_handoff::milvus::Endpoint;
+use milvus_handoff::opened::Trust;
 use milvus_handoff::progress::Show;
 use milvus_handoff::select::{Renames, Selection};
 use milvus_handoff::stop::Stop;
@@ -24,6 +25,7 @@ pub fn export_options(source: &Endpoint) -> export::Options {
         jobs: 1,
         load_source: false,
         allow_writes: false,
+        sign: None,
         part_size: 1 << 20,
         page_rows: 100,
         show: Show::Quiet,
@@ -41,7 +43,7 @@ pub fn import_options(target: &Endpoint) -> import::Options {
         auto_id: import::AutoId::Preserve,
         journal: None,
         load: false,
-        expect: None,
+        trust: Trust::default(),
         show: Show::Quiet,
     }
 }
@@ -70,7 +72,9 @@ pub async fn import(target: &Endpoint, folder: &Path) -> Result<import::Outcome>
 
 /// Every byte of the snapshot is what was committed.
 pub async fn verify(folder: &Path) {
-    let report = verify::run(store(folder).await, verify::Level::Full, None, 1, Show::Quiet).await.unwrap();
+    let report = verify::run(store(folder).await, verify::Level::Full, &Trust::default(), 1, Show::Quiet)
+        .await
+        .unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
 }
 
@@ -87,7 +91,7 @@ pub async fn compare(server: &Endpoint, folder: &Path) -> Result<compare::Report
         load: true,
         jobs: 1,
         page_rows: 7,
-        expect: None,
+        trust: Trust::default(),
         show: Show::Quiet,
     };
     compare::run(&options, store(folder).await, &Stop::never()).await

@@ -76,6 +76,26 @@ install() {
   say "$name: ready"
 }
 
+# The command minisign, unpacked from Debian's package without installing it, unless the system has one. Where
+# there is neither, tests/live/test_signatures.py fails and says so.
+unpack_minisign() {
+  local dir=$venvs/minisign
+  if type -P minisign >/dev/null || [[ -x $dir/minisign ]]; then return; fi
+  rm -rf "$dir.new" && mkdir -p "$dir.new"
+  if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null && (
+    cd "$dir.new" && apt-get download minisign libsodium23 && for package in *.deb; do dpkg-deb -x "$package" .; done
+  ) >"$venvs/minisign.log" 2>&1; then
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=$(echo "%s"/usr/lib/*-linux-gnu*) exec "%s/usr/bin/minisign" "$@"\n' "$dir" "$dir" \
+      >"$dir.new/minisign"
+    chmod 755 "$dir.new/minisign"
+    mv "$dir.new" "$dir"
+    say "minisign: ready"
+  else
+    rm -rf "$dir.new"
+    say "minisign: not to be had here; install it (apt install minisign)"
+  fi
+}
+
 case ${1:-all} in
   all) names=(milvus235 lite251 lite322 check bench) ;;
   demo) names=(lite322) ;;
@@ -96,3 +116,4 @@ fi
 
 # One after the other, in the foreground, so that Ctrl-C reaches pip as well.
 for name in "${names[@]}"; do install "$name"; done
+[[ ${1:-all} != all ]] || unpack_minisign
