@@ -7,11 +7,12 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Endpoint, Tls, Token};
 use crate::opened::Trust;
 use crate::progress::Show;
-use crate::select::{Renames, Selection};
+use crate::select::{AutoId, Renames, Selection};
 use crate::signature::{PublicKey, SigningKey};
 use crate::store::SnapshotUrl;
 use crate::verify::Level;
 use crate::{compare, export, import};
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -260,7 +261,7 @@ pub struct ImportArgs {
 
     /// What becomes of primary keys that the source's server made.
     #[arg(long, value_enum, default_value = "preserve")]
-    pub auto_id: import::AutoId,
+    pub auto_id: AutoId,
 
     /// Where to note which parts are in, so that the same command goes on after an interruption; by
     /// default a file in ~/.local/state/milvus-handoff. It is removed when all is in.
@@ -395,7 +396,7 @@ pub struct CompareArgs {
 
     /// What the import was told to do with primary keys that the source's server had made.
     #[arg(long, value_enum, default_value = "preserve")]
-    pub auto_id: import::AutoId,
+    pub auto_id: AutoId,
 
     /// Load collections that are not loaded, and release them afterwards.
     #[arg(long)]
@@ -428,6 +429,23 @@ pub struct InspectArgs {
 
     #[command(flatten)]
     pub trust: TrustArgs,
+}
+
+impl clap::ValueEnum for AutoId {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[AutoId::Preserve, AutoId::Regenerate, AutoId::AsField]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            AutoId::Preserve => {
+                ("preserve", "Rows keep their keys, and the target goes on making keys for new rows")
+            }
+            AutoId::Regenerate => ("regenerate", "The target makes new keys; the old ones are lost"),
+            AutoId::AsField => ("as-field", "Rows keep their keys; new rows must bring theirs"),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
 }
 
 impl ExportArgs {

@@ -231,7 +231,7 @@ fn parse_rename(text: &str, database: Option<&str>) -> Result<Rename> {
 }
 
 /// What becomes of the keys of collections whose server makes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AutoId {
     /// Rows keep their keys, and the target goes on making keys for new rows.
     Preserve,

@@ -160,7 +160,7 @@ async fn import(store: Arc<dyn Store>) -> Error {
         plan_only: false,
         jobs: 4,
         no_aliases: false,
-        auto_id: import::AutoId::Preserve,
+        auto_id: milvus_handoff::select::AutoId::Preserve,
         journal: Some(std::env::temp_dir().join("no-such-journal")),
         load: false,
         trust: Trust::default(),

@@ -57,7 +57,7 @@ async fn check_for_import(source: &Endpoint, store: Arc<dyn Store>) -> Result<()
         plan_only: true,
         jobs: 2,
         no_aliases: false,
-        auto_id: import::AutoId::Preserve,
+        auto_id: milvus_handoff::select::AutoId::Preserve,
         journal: Some(std::env::temp_dir().join("no-such-journal")),
         load: false,
         trust: Trust::default(),
@@ -299,6 +299,7 @@ async fn credentials_that_expire_are_refreshed_and_the_export_goes_on() {
         assert_eq!(e.kind().exit_code(), 75);
         assert!(e.to_string().contains("ExpiredToken"), "{what}: {e}");
         assert!(e.hint_text().unwrap().contains("refresh the AWS credentials"), "{what}: {e:?}");
+        bucket.settled().await;
         honest(&bucket);
         assert!(!committed(&bucket, &what).await, "{what}");
         let receipts = bucket.objects().keys().filter(|key| key.starts_with("units/")).count();

@@ -1,7 +1,7 @@
 //! Steps 3 to 5 and 7: what goes where, whether the target can take it, and making it there.
 
 use super::journal::{Creation, Identity, Journal, Noted, PartState};
-use super::{AutoId, CollectionOutcome, Options, takes};
+use super::{CollectionOutcome, Options, takes};
 use crate::capacity::{Estimate, Load};
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -10,6 +10,7 @@ use crate::milvus::{
     is_portable_property,
 };
 use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType, FunctionKind, Schema};
+use crate::select::AutoId;
 use crate::snapshot::{CollectionResult, Consistency, Database, Manifest, Part, Totals};
 use std::collections::{BTreeMap, BTreeSet};
 
