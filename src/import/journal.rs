@@ -19,7 +19,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The version of the lines. 1: the first.
 const VERSION: u32 = 1;
@@ -322,15 +322,25 @@ impl Journal {
     }
 }
 
+/// How long a lock may outlive its holder: the system lets go of the files of a process that was
+/// killed a moment after the process is gone.
+const LINGERING: Duration = Duration::from_secs(1);
+
 fn lock(file: &File, path: &Path) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
-            ErrorKind::Exists,
-            format!("another import with the journal {} is running", path.display()),
-        )
-        .hint("wait until it ends, then run the same command again if it did not finish")),
-        Err(TryLockError::Error(e)) => Err(unusable(path, e)),
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LINGERING => {
+                std::thread::sleep(LINGERING / 50);
+            }
+            Err(TryLockError::WouldBlock) => {
+                let what = format!("another import with the journal {} is running", path.display());
+                return Err(Error::new(ErrorKind::Exists, what)
+                    .hint("wait until it ends, then run the same command again if it did not finish"));
+            }
+            Err(TryLockError::Error(e)) => return Err(unusable(path, e)),
+        }
     }
 }
 
