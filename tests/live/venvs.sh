@@ -83,7 +83,10 @@ unpack_minisign() {
   if type -P minisign >/dev/null || [[ -x $dir/minisign ]]; then return; fi
   rm -rf "$dir.new" && mkdir -p "$dir.new"
   if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null && (
-    cd "$dir.new" && apt-get download minisign libsodium23 && for package in *.deb; do dpkg-deb -x "$package" .; done
+    cd "$dir.new"
+    # On a machine whose lists of packages were never fetched, that comes first.
+    apt-get download minisign libsodium23 || { apt-get update && apt-get download minisign libsodium23; } || exit 1
+    for package in *.deb; do dpkg-deb -x "$package" .; done
   ) >"$venvs/minisign.log" 2>&1; then
     printf '#!/bin/sh\nLD_LIBRARY_PATH=$(echo "%s"/usr/lib/*-linux-gnu*) exec "%s/usr/bin/minisign" "$@"\n' "$dir" "$dir" \
       >"$dir.new/minisign"
