@@ -461,6 +461,28 @@ async fn a_put_that_left_nothing_is_temporary_and_one_that_nobody_can_see_is_unk
 }
 
 #[tokio::test]
+async fn where_puts_are_not_create_only_every_try_looks_first() {
+    // While the bucket said "slow down", somebody else wrote the object.
+    let refused = Mutex::new(false);
+    let server = Server::start(move |_, request| {
+        let mut refused = refused.lock().unwrap();
+        Some(match (request.method.as_str(), *refused) {
+            ("PUT", false) => {
+                *refused = true;
+                refusal(503, "SlowDown")
+            }
+            ("PUT", true) => reply(200, "and so theirs is lost"),
+            (_, false) => refusal(404, "NoSuchKey"),
+            (_, true) => reply(200, "theirs").with("etag", "\"e\""),
+        })
+    });
+    let store = server.store(3);
+    store.look_before_put();
+    assert_eq!(put(&store, "x", b"mine").await.unwrap(), Put::Exists);
+    assert_eq!(server.methods().iter().filter(|method| *method == "PUT").count(), 1);
+}
+
+#[tokio::test]
 async fn a_put_is_tried_again_when_that_may_help() {
     for code in ["SlowDown", "InternalError", "ConditionalRequestConflict", "RequestTimeout"] {
         let status = match code {

@@ -86,6 +86,12 @@ fn taken(store: &dyn Store) -> Error {
 }
 
 impl Begun {
+    /// Asked before every put: whether the prefix is still this export's. On a bucket that keeps
+    /// exports apart it is, and nothing is asked.
+    pub async fn may_put(&self, store: &dyn Store) -> Result<()> {
+        if self.exclusive { Ok(()) } else { self.still_ours(store).await }
+    }
+
     /// On a bucket that lets one export overwrite another's plan, the plan says whose the prefix
     /// is: whoever finds another one there stops.
     pub async fn still_ours(&self, store: &dyn Store) -> Result<()> {

@@ -120,13 +120,13 @@ async fn export(
             };
             let writer = blocking(move || writer.write(&batch).map(|()| writer)).await?;
             if writer.bytes() >= begun.plan.request.part_size {
-                parts.extend(put_part(writer, meta, unit, parts.len(), store.as_ref()).await?);
+                parts.extend(put_part(writer, begun, unit, parts.len(), store.as_ref()).await?);
             } else {
                 open = Some(writer);
             }
         }
         if let Some(writer) = open {
-            parts.extend(put_part(writer, meta, unit, parts.len(), store.as_ref()).await?);
+            parts.extend(put_part(writer, begun, unit, parts.len(), store.as_ref()).await?);
         }
         Ok::<_, Error>(parts)
     };
@@ -141,15 +141,16 @@ async fn export(
 
 async fn put_part(
     writer: PartWriter,
-    meta: &CollectionMeta,
+    begun: &Begun,
     unit: &Unit,
     sequence: usize,
     store: &dyn Store,
 ) -> Result<Option<Part>> {
     let Some(finished) = blocking(move || writer.finish()).await? else { return Ok(None) };
     let FinishedPart { file, size, sha256, rows, first, last, nulls } = finished;
-    let name = &meta.name;
+    let name = &begun.plan.collections[unit.collection].name;
     let key = keys::part(&name.database, &name.name, unit.partition.as_deref(), &unit.id, sequence, sha256);
+    begun.may_put(store).await?;
     if store.put_new(&key, Body::File(file), sha256).await? == Put::Exists {
         // An earlier run of this unit got as far as this part. The name says what should be in it.
         let found = store.head(&key).await?.map(|head| (head.size, head.sha256.unwrap_or(sha256)));
@@ -181,9 +182,11 @@ async fn put_receipt(receipt: Receipt, begun: &Begun, unit: &Unit, store: &dyn S
     let key = keys::receipt(&unit.id);
     let bytes = receipt.to_bytes()?;
     let digest = Sha256::of(&bytes);
+    begun.may_put(store).await?;
     match store.put_new(&key, Body::Bytes(bytes.into()), digest).await? {
         Put::Created => Ok(receipt),
         Put::Exists => {
+            begun.may_put(store).await?;
             let theirs = super::begin::read_receipt(&begun.plan, unit, store).await?.ok_or_else(|| {
                 Error::new(ErrorKind::Integrity, format!("{key} exists and cannot be found"))
             })?;

@@ -369,9 +369,6 @@ impl Place {
 
     async fn put_new(self: &Arc<Self>, key: &str, upload: Upload, sha256: Sha256) -> Result<Put> {
         let whole = self.key(key)?;
-        if self.ignores_conditions.load(Ordering::Relaxed) && self.head(key).await?.is_some() {
-            return Ok(Put::Exists);
-        }
         // Whether an earlier try may have reached the bucket, and whether one may have stayed.
         let (mut arrived, mut unclear) = (false, false);
         let mut tries = 0;
@@ -445,6 +442,12 @@ impl Place {
         upload: &Upload,
         sha256: Sha256,
     ) -> Result<Option<Failure>> {
+        // Before every try: while an earlier one was made to wait, another export may have come.
+        if self.ignores_conditions.load(Ordering::Relaxed) && self.head(key).await?.is_some() {
+            let what = format!("cannot put {} in {self}: it is there already", printable(key));
+            let hint = "something else wrote this object; use another prefix";
+            return Ok(Some(Failure::new(Fate::Taken, ErrorKind::Exists, what, hint)));
+        }
         let size = upload.size();
         let patience = self.patience + Duration::from_secs(size / SLOWEST_UPLOAD);
         let patience = TimeoutConfig::builder().operation_attempt_timeout(patience).build();
