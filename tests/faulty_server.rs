@@ -176,9 +176,11 @@ async fn import_on(target: &Endpoint, folder: &Path) -> error::Result<importing:
 }
 
 /// A client that gives up soon.
+const SOON: Duration = Duration::from_millis(500);
+const HASTY: Patience = Patience { reply: SOON, restart: SOON, memory: SOON };
+
 fn hasty(endpoint: &Endpoint) -> Endpoint {
-    let soon = Duration::from_millis(500);
-    Endpoint { patience: Patience { reply: soon, restart: soon, memory: soon }, ..endpoint.clone() }
+    Endpoint { patience: HASTY, ..endpoint.clone() }
 }
 
 /// Imports the rows into a server with the given habits; there they must be once, as they were.
@@ -350,10 +352,20 @@ async fn a_server_that_never_answers_ends_an_export_which_goes_on_later() {
     assert_eq!(export(&from, folder.path()).await.unwrap().totals.rows, 250);
 }
 
+/// A connection that fell asleep: the one reply that never comes takes all the patience there is.
+#[tokio::test]
+async fn a_reply_that_never_comes_is_asked_for_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_source, from) = serve(OLD, Habits { stalls_pages: 1..2, ..Habits::default() }).await;
+    assert_eq!(export(&hasty(&from), folder.path()).await.unwrap().totals.rows, 250);
+    arrives(Habits { stalls_inserts: 1..2, ..Habits::default() }, HASTY).await;
+    arrives(Habits { stalls_inserts: 1..3, ..Habits::default() }, HASTY).await;
+}
+
 #[tokio::test]
 async fn a_target_that_never_answers_ends_an_import_which_goes_on_later() {
-    // From the first insert on, or at one and the upsert behind it; all of them take effect.
-    for stalls_inserts in [0..usize::MAX, 1..usize::MAX, 1..3] {
+    // From the first insert on, or at one and the upserts behind it; all of them take effect.
+    for stalls_inserts in [0..usize::MAX, 1..usize::MAX, 1..4] {
         let (folder, source) = snapshot().await;
         let habits = Habits { stalls_inserts, ..Habits::default() };
         let (target, into) = Fake::start(NEW, habits).await;

@@ -16,7 +16,8 @@ use tonic::metadata::MetadataValue;
 pub struct Patience {
     /// For one reply. Long work on the server is polled, so nothing legitimate takes longer.
     pub reply: Duration,
-    /// While it says "later" or does not answer: long enough for a restart.
+    /// While it says "later" or does not answer: long enough for a restart. One reply that never
+    /// came may use it up, and is asked for once more all the same.
     pub restart: Duration,
     /// While its memory is used up: what frees some, flushes and compactions, takes minutes.
     pub memory: Duration,
@@ -371,6 +372,7 @@ impl Client {
                 self.pace.slow_down();
             }
             drop(pass);
+            let enough = spent > self.patience.after(error.failure);
             spent += start.elapsed() + pause;
             let again = match error.failure {
                 Failure::Later | Failure::Busy | Failure::MemoryQuota | Failure::Unreachable => {
@@ -379,7 +381,7 @@ impl Client {
                 Failure::NoReply => repeat == Repeat::Freely,
                 _ => false,
             };
-            if !again || spent > self.patience.after(error.failure) {
+            if !again || enough {
                 return Err(error);
             }
             tracing::debug!(rpc, reason = error.reason, "repeating in {pause:?}");

@@ -1306,7 +1306,9 @@ impl MilvusService for Fake {
         request: Request<api::QueryRequest>,
     ) -> Result<Response<api::QueryResults>, Status> {
         let wide = request.get_ref().output_fields.len() > 1;
-        if wide && self.habits().stalls_pages.contains(&self.state().pages) {
+        let number = self.state().pages;
+        if wide && self.habits().stalls_pages.contains(&number) {
+            self.state().pages += 1;
             std::future::pending::<()>().await;
         }
         let done = self.read(request.into_inner())?;
