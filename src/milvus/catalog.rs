@@ -232,7 +232,7 @@ impl Client {
             skip_rls: true,
             ..Default::default()
         };
-        let reply: api::QueryResults = self.call("Query", &name.database, &request, Repeat::Freely).await?;
+        let (reply, _) = self.query(&request).await?;
         decode_counts(reply.fields_data).map_err(|e| RpcError::malformed("Query", e))
     }
 

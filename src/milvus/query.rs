@@ -2,14 +2,21 @@
 
 use super::call::{Failure, Repeat, RpcError};
 use super::connect::{Client, ServerKind};
+use super::load::LoadState;
 use crate::error::Result;
 use crate::schema::{CollectionName, Key};
+use bytes::Bytes;
 use milvus::proto::common::{ConsistencyLevel, KeyValuePair};
 use milvus::proto::milvus as api;
 use milvus::proto::schema::FieldData;
+use prost::Message;
+use std::time::{Duration, Instant};
 
 /// The first release of Milvus that reads at a timestamp which it gave out before.
 const FIRST_TO_PIN: (u32, u32, u32) = (2, 5, 0);
+
+/// How long a server may take to load again what was loaded before it was started again.
+const LOADING_AGAIN: Duration = Duration::from_secs(1800);
 
 /// What to read: rows of a key range of one partition (or all), and which fields of them.
 #[derive(Debug, Clone)]
@@ -109,11 +116,39 @@ impl Client {
             skip_rls: true,
             ..Default::default()
         };
-        let encoded = prost::Message::encode_to_vec(&request).into();
-        let (reply, bytes) = self
-            .call_bytes::<api::QueryResults>("Query", &scan.collection.database, encoded, Repeat::Freely)
-            .await?;
+        let (reply, bytes) = self.query(&request).await?;
         Ok(Page { fields: reply.fields_data, bytes: bytes.len() })
+    }
+
+    /// Sends a query; also gives the bytes of the reply. A server that was started again loads by
+    /// itself what was loaded before, and refuses queries meanwhile: it is waited for.
+    pub(super) async fn query(
+        &self,
+        request: &api::QueryRequest,
+    ) -> std::result::Result<(api::QueryResults, Bytes), RpcError> {
+        let encoded: Bytes = request.encode_to_vec().into();
+        let start = Instant::now();
+        loop {
+            let sent = self.call_bytes("Query", &request.db_name, encoded.clone(), Repeat::Freely).await;
+            match sent {
+                Err(e) if e.failure == Failure::NotLoaded && self.loads_again(request, start).await => {
+                    tracing::debug!(reason = e.reason, "waiting until it is loaded again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Whether what a query was refused for is being loaded. "Loaded" is believed for as long as a
+    /// restart takes: the nodes that answer queries may not know it yet.
+    async fn loads_again(&self, request: &api::QueryRequest, since: Instant) -> bool {
+        let name = CollectionName::new(&request.db_name, &request.collection_name);
+        match self.load_state(&name, request.partition_names.first().map(String::as_str)).await {
+            Ok(LoadState::Loading) => since.elapsed() < LOADING_AGAIN,
+            Ok(LoadState::Loaded) => since.elapsed() < self.patience.restart,
+            Ok(LoadState::NotLoaded) | Err(_) => false,
+        }
     }
 
     /// A view of all that is acknowledged now, which later requests share without waiting again
@@ -147,8 +182,8 @@ impl Client {
             skip_rls: true,
             ..Default::default()
         };
-        match self.call::<api::QueryResults>("Query", &collection.database, &request, Repeat::Freely).await {
-            Ok(reply) => Ok((reply.session_ts > 0).then_some(reply.session_ts)),
+        match self.query(&request).await {
+            Ok((reply, _)) => Ok((reply.session_ts > 0).then_some(reply.session_ts)),
             Err(e) if e.failure == Failure::Refused => {
                 tracing::debug!(reason = e.reason, "no pin: the probe is refused");
                 Ok(None)

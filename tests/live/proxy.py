@@ -125,6 +125,27 @@ class Proxy:
         self.stopped.clear()
         self.answered.clear()
 
+    def cut(self) -> None:
+        """Every connection ends at once, in the middle of whatever is on it."""
+
+        async def cut() -> None:
+            for task in list(self._tasks):
+                task.cancel()
+
+        self._wait(cut())
+
+    def go_away(self) -> None:
+        """From now on connections are refused, as by a server that is not running."""
+
+        async def close() -> None:
+            self._server.close()
+
+        self._wait(close())
+        self.cut()
+
+    def come_back(self) -> None:
+        self._server = self._wait(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+
     def _wait(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 

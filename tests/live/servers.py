@@ -154,6 +154,17 @@ class Server:
         data.mkdir()
         self._launch = self._prepare(data)
         self.uri = self._launch.uri
+        return self._spawn()
+
+    def crash(self) -> None:
+        """SIGKILL. What it holds in its folder stays there."""
+        self._kill()
+
+    def again(self) -> "Server":
+        """Starts it after a crash, on the same ports and data, and returns at once."""
+        return self._spawn()
+
+    def _spawn(self) -> "Server":
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-S", "-c", LAUNCHER, str(os.getpid()), json.dumps(self._launch.env)]

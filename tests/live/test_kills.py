@@ -7,7 +7,9 @@ or "between the manifest and the commit" is a place and not a guess.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import random
 import signal
 import subprocess
 import time
@@ -340,3 +342,74 @@ def test_two_signals_end_it_at_once(tool: Tool, source: Cluster, docs: data.Spec
                 process.kill()
         finally:
             source.load(docs.name)
+
+
+# --- kill -9 at random ----------------------------------------------------------------------------------------------
+
+
+def test_kill_an_export_at_random(tool: Tool, source: Cluster, docs: data.Spec, tmp_path: pathlib.Path) -> None:
+    """At any moment, every run going on where the one before was killed. A snapshot that is there is whole."""
+    seed = int(os.environ.get("SEED", 0)) or random.randrange(1 << 32)
+    print(f"SEED={seed}")
+    rng = random.Random(seed)
+    kills, done, finished = 300 if os.environ.get("SOAK") else 40, 0, 0
+
+    def args(bucket: FolderBucket) -> tuple[str, ...]:
+        return ("export", bucket.url("snap"), "--source", source.uri, "-c", docs.name, "-j", "2", "--page-rows", "100", "--part-size", "64KiB")
+
+    whole = tool.run(*args(FolderBucket(tmp_path / "whole")), env=tokens(source=source)).seconds
+    while done < kills:
+        bucket = FolderBucket(tmp_path / f"n{finished}")
+        while not (bucket.folder / "snap/COMMIT.json").exists():
+            process = tool.start(*args(bucket), "--json", env=tokens(source=source))
+            time.sleep(rng.uniform(0, 0.8 * whole))
+            if end(process, signal.SIGKILL)[0] == -signal.SIGKILL:
+                done += 1
+        assert tool.run("verify", bucket.url("snap"), "--level", "full").doc["problems"] == []
+        local = bucket.download("snap", tmp_path / f"local{finished}")
+        layout.whole(local)
+        layout.check_collection(local, docs, "default")
+        finished += 1
+    print(f"{done} kills, {finished} exports finished")
+
+
+# --- no room --------------------------------------------------------------------------------------------------------
+
+FULL = """
+mount -t tmpfs -o size="$1" tmpfs "$2" || exit 99
+cd "$3"; shift 3
+"$@" > first.json 2> first.txt; echo $? > first.code
+mount -o remount,size=64m full
+"$@" > second.json 2> second.txt; echo $? > second.code
+cp -a full/. kept
+"""
+
+
+@pytest.mark.parametrize(("place", "size"), [("snapshot", "8k"), ("snapshot", "128k"), ("snapshot", "320k"), ("spool", "4k"), ("spool", "32k")])
+def test_a_disk_that_is_full(
+    tool: Tool, source: Cluster, docs: data.Spec, s3_bucket: S3Bucket, tmp_path: pathlib.Path, place: str, size: str
+) -> None:
+    """A file system of that size, in which the snapshot is, or what is on its way into a bucket. Mounting one needs a
+    kernel that lets us; where it does not, only the limit on file sizes of tests/kills.rs stands for it."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "kept").mkdir()
+    env = tokens(source=source) | (s3_bucket.env if place == "spool" else {})
+    url = s3_bucket.url("snap") if place == "spool" else f"file://{tmp_path}/full/snap"
+    own = [str(tool.binary), "export", url, "--source", source.uri, "-c", docs.name, "-j", "1", "--page-rows", "100", "--part-size", "64KiB", "--json"]
+    spool = {"TMPDIR": str(tmp_path / "full")} if place == "spool" else {}
+    run = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", FULL, "sh", size, str(tmp_path / "full"), str(tmp_path), *own],
+        env=tool.environment(env) | spool, capture_output=True, timeout=exits.TIMEOUT,
+    )  # fmt: skip
+    if b"Operation not permitted" in run.stderr or run.returncode == 99:
+        pytest.skip(f"no file system can be mounted here: {run.stderr.decode().strip()}")
+    first, second = json.loads((tmp_path / "first.json").read_text()), json.loads((tmp_path / "second.json").read_text())
+    said = (tmp_path / "first.txt").read_text()
+    assert (tmp_path / "first.code").read_text() == f"{exits.TEMPORARY}\n", said
+    assert "No space left on device" in said and first["error"]["hint"], said
+    assert (tmp_path / "second.code").read_text() == "0\n", (tmp_path / "second.txt").read_text()
+    assert second["totals"]["rows"] == ROWS
+    bucket = s3_bucket if place == "spool" else FolderBucket(tmp_path / "kept")
+    local = bucket.download("snap", tmp_path / "local")
+    layout.whole(local)
+    layout.check_collection(local, docs, "default")

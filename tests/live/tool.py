@@ -123,7 +123,7 @@ class Tool:
             if name == "AWS_SECRET_ACCESS_KEY":
                 assert value not in result.stdout + result.stderr, f"the secret of {name} is printed\n{why}"
         if result.code == 0:
-            assert "error:" not in result.stderr, why
+            assert not any(line.startswith("error:") for line in result.stderr.splitlines()), why
         elif not (result.code == INTEGRITY and result.argv[0] in COMPARISONS):
             assert "error: " in result.stderr, f"no `error: ` on stderr\n{why}"
         if as_json:
