@@ -155,6 +155,10 @@ const FAILURES: &[(i32, &[&str])] = &[
     (6, &["import", "[altered]", "--target", "[nobody]"]),
     (6, &["verify", "[good]", "--expect", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]),
     (6, &["import", "[good]", "--target", "[nobody]", "--expect", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]),
+    (2, &["report", "[good]", "--compare", "/does/not/exist"]),
+    (2, &["report", "[good]", "-o", "/does/not/exist.html"]),
+    (4, &["report", "[uncommitted]", "-o", "-"]),
+    (6, &["report", "[altered]", "-o", "-"]),
     (7, &["verify", "[newer]"]),
     (7, &["inspect", "[featured]"]),
     (7, &["import", "[newer]", "--target", "[nobody]"]),
@@ -417,7 +421,10 @@ async fn hostile_texts_do_nothing_to_a_terminal() {
     let root = above.path().join("snap");
     make_snapshot(&root, &HOSTILE).await;
     let url = format!("file://{}", root.display());
-    let runs: [&[&str]; 6] = [
+    let runs: [&[&str]; 9] = [
+        &["report", &url, "-o", "-"],
+        &["report", &url, "--format", "md"],
+        &["report", &url, "--json"],
         &["verify", &url],
         &["inspect", &url, "--rows", "9"],
         &["verify", &url, "--json"],
