@@ -12,7 +12,7 @@ use crate::select::{AutoId, Renames, Selection};
 use crate::signature::{PublicKey, SigningKey};
 use crate::store::SnapshotUrl;
 use crate::verify::Level;
-use crate::{compare, export, import};
+use crate::{compare, diff, export, import};
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Read};
@@ -69,6 +69,9 @@ pub enum Command {
     Compare(CompareArgs),
     /// Show what a snapshot holds: schemas, partitions, indexes, sizes, first rows.
     Inspect(InspectArgs),
+    /// Tell in what two snapshots differ; needs no cluster.
+    #[command(long_about = DIFF_ABOUT, after_help = DIFF_EXAMPLES)]
+    Diff(DiffArgs),
     /// Write one page about a snapshot for an audit file: what it is, and how to check it.
     #[command(long_about = REPORT_ABOUT, after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
@@ -89,6 +92,7 @@ impl Command {
             Command::Verify(_) => "verify",
             Command::Compare(_) => "compare",
             Command::Inspect(_) => "inspect",
+            Command::Diff(_) => "diff",
             Command::Report(_) => "report",
             Command::Sign(_) => "sign",
             Command::Keygen(_) => "keygen",
@@ -117,6 +121,23 @@ Examples:
   milvus-handoff verify s3://handoff/acme/2026-11 --level full
   milvus-handoff verify file:///backups/docs --expect sha256:...
   milvus-handoff verify s3://handoff/acme/2026-11 --trusted-key acme.key.pub";
+
+const DIFF_ABOUT: &str = "\
+Tell in what two snapshots differ; needs no cluster.
+
+Compared are schemas, properties, partitions, indexes, aliases, counts, and parts by their digests. Parts that differ \
+may hold the same rows: `--keys` reads those that only one side has, lays their rows beside each other by key, and names \
+the rows that were removed, added and changed on the way from A to B. Values are the same as in `compare`.";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff diff s3://handoff/acme/2026-10 s3://handoff/acme/2026-11
+  milvus-handoff diff file:///backups/monday file:///backups/tuesday -c docs --keys
+  milvus-handoff diff file:///backups/monday s3://handoff/acme/2026-11 --keys --first 100 --json
+
+Exit codes:
+  0  no difference
+  6  something differs, or a snapshot is not what was committed";
 
 const REPORT_ABOUT: &str = "\
 Write one page about a snapshot for an audit file: what it is, and how to check it.
@@ -454,6 +475,32 @@ pub struct InspectArgs {
     pub trust: TrustArgs,
 }
 
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A snapshot: s3://bucket/prefix/name or file:///folder/name.
+    pub a: String,
+
+    /// Another one, or a later one of the same.
+    pub b: String,
+
+    /// Only collections that match [database.]name, where both may contain *, ? and [...].
+    #[arg(short, long = "collection", value_name = "PATTERN")]
+    collections: Vec<String>,
+
+    /// Read the rows of both, and name those that were removed, added and changed.
+    #[arg(long)]
+    keys: bool,
+
+    /// With `--keys`: rows of each kind and collection to name; all are counted.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    first: u16,
+
+    /// With `--keys`: partitions that are compared at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+}
+
 /// `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -580,6 +627,21 @@ impl CompareArgs {
             show,
         };
         Ok((snapshot, options))
+    }
+}
+
+impl DiffArgs {
+    /// As typed options.
+    pub fn options(&self, show: Show) -> Result<([SnapshotUrl; 2], diff::Options)> {
+        let urls = [SnapshotUrl::parse(&self.a)?, SnapshotUrl::parse(&self.b)?];
+        let options = diff::Options {
+            selection: Selection::parse(&self.collections, &[], None)?,
+            keys: self.keys,
+            first: usize::from(self.first),
+            jobs: usize::from(self.jobs),
+            show,
+        };
+        Ok((urls, options))
     }
 }
 

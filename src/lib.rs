@@ -3,7 +3,7 @@
 //! The map. Data flows one way, and modules know only those below them:
 //!
 //! ```text
-//! main -> cli, report, output         what users type and read
+//! main -> cli, report, diff, output   what users type and read
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
 //!   inspect  sign    keygen
 //!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
@@ -21,6 +21,7 @@ pub mod capacity;
 pub mod cli;
 pub mod columns;
 pub mod compare;
+pub mod diff;
 pub mod digest;
 pub mod error;
 pub mod export;

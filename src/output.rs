@@ -591,7 +591,7 @@ fn finding_json(collection: &compare::CollectionReport, finding: &Finding) -> Va
     json
 }
 
-fn key_json(key: &Key) -> Value {
+pub(crate) fn key_json(key: &Key) -> Value {
     match key {
         Key::Int(value) => (*value).into(),
         Key::Text(text) => text.as_str().into(),
@@ -799,7 +799,7 @@ pub(crate) fn plural(n: u64, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{} {one}s", HumanCount(n)) }
 }
 
-fn totals_text(totals: &Totals) -> String {
+pub(crate) fn totals_text(totals: &Totals) -> String {
     format!(
         "{}, {}, {} in {}",
         plural(totals.collections, "collection"),
@@ -847,7 +847,7 @@ fn capacity_text(text: &mut String, estimate: &Estimate) {
 }
 
 /// Left-aligned columns, numbers included: names are what people look for.
-fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
+pub(crate) fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let width = |column: usize| {

@@ -22,8 +22,8 @@ const LAYERS: &[&[&str]] = &[
     // Checks parts as `verify` does before it touches the target.
     &["import"],
     &["output"],
-    // A form of results that is large enough for a module of its own.
-    &["report"],
+    // Stories whose results are large enough to be put into words beside them.
+    &["report", "diff"],
     &["cli"],
     &["main"],
 ];
@@ -41,6 +41,8 @@ const PURE: &[&str] = &[
     "capacity",
     "columns",
     "snapshot",
+    "diff::meta",
+    "diff::shown",
     "report::compared",
     "report::document",
     "report::facts",
@@ -64,7 +66,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("parquet", &["part"]),
     ("minisign", &["signature"]),
     ("rpassword", &["cli"]),
-    ("indicatif", &["progress", "output", "report"]),
+    ("indicatif", &["progress", "output", "report", "diff"]),
 ];
 
 /// Crates that are for every module that is not pure.
