@@ -7,14 +7,15 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Endpoint, Tls, Token};
 use crate::opened::Trust;
 use crate::progress::Show;
+use crate::report::{self, Format};
 use crate::select::{AutoId, Renames, Selection};
 use crate::signature::{PublicKey, SigningKey};
 use crate::store::SnapshotUrl;
 use crate::verify::Level;
-use crate::{compare, export, import};
+use crate::{compare, diff, export, import};
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand};
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 /// Largest and smallest part that may be asked for.
@@ -68,6 +69,12 @@ pub enum Command {
     Compare(CompareArgs),
     /// Show what a snapshot holds: schemas, partitions, indexes, sizes, first rows.
     Inspect(InspectArgs),
+    /// Tell in what two snapshots differ; needs no cluster.
+    #[command(long_about = DIFF_ABOUT, after_help = DIFF_EXAMPLES)]
+    Diff(DiffArgs),
+    /// Write one page about a snapshot for an audit file: what it is, and how to check it.
+    #[command(long_about = REPORT_ABOUT, after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Vouch for a snapshot with a minisign key, now or years later.
     #[command(long_about = SIGN_ABOUT, after_help = SIGN_EXAMPLES)]
     Sign(SignArgs),
@@ -85,6 +92,8 @@ impl Command {
             Command::Verify(_) => "verify",
             Command::Compare(_) => "compare",
             Command::Inspect(_) => "inspect",
+            Command::Diff(_) => "diff",
+            Command::Report(_) => "report",
             Command::Sign(_) => "sign",
             Command::Keygen(_) => "keygen",
         }
@@ -112,6 +121,41 @@ Examples:
   milvus-handoff verify s3://handoff/acme/2026-11 --level full
   milvus-handoff verify file:///backups/docs --expect sha256:...
   milvus-handoff verify s3://handoff/acme/2026-11 --trusted-key acme.key.pub";
+
+const DIFF_ABOUT: &str = "\
+Tell in what two snapshots differ; needs no cluster.
+
+Compared are schemas, properties, partitions, indexes, aliases, counts, and parts by their digests. Parts that differ \
+may hold the same rows: `--keys` reads those that only one side has, lays their rows beside each other by key, and names \
+the rows that were removed, added and changed on the way from A to B. Values are the same as in `compare`.";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff diff s3://handoff/acme/2026-10 s3://handoff/acme/2026-11
+  milvus-handoff diff file:///backups/monday file:///backups/tuesday -c docs --keys
+  milvus-handoff diff file:///backups/monday s3://handoff/acme/2026-11 --keys --first 100 --json
+
+Exit codes:
+  0  no difference
+  6  something differs, or a snapshot is not what was committed";
+
+const REPORT_ABOUT: &str = "\
+Write one page about a snapshot for an audit file: what it is, and how to check it.
+
+The page says where the snapshot comes from, its digests and signatures, what looking at its objects found, schemas, \
+partitions, indexes and counts, and has the commands with which anybody checks all that without this tool. It needs no \
+network and runs no script. With the result of `compare --json` it also says what the target has.";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff report s3://handoff/acme/2026-11 -o audit.html
+  milvus-handoff report s3://handoff/acme/2026-11 -o audit.html --trusted-key acme.key.pub
+  milvus-handoff compare file:///backups/docs --target http://milvus:19530 --json > result.json
+  milvus-handoff report file:///backups/docs --compare result.json --format md
+
+Exit codes:
+  0  nothing is wrong
+  6  an object is not as committed, or the target differs; the report says where";
 
 const SIGN_ABOUT: &str = "\
 Vouch for a snapshot with a minisign key, now or years later.
@@ -431,6 +475,62 @@ pub struct InspectArgs {
     pub trust: TrustArgs,
 }
 
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A snapshot: s3://bucket/prefix/name or file:///folder/name.
+    pub a: String,
+
+    /// Another one, or a later one of the same.
+    pub b: String,
+
+    /// Only collections that match [database.]name, where both may contain *, ? and [...].
+    #[arg(short, long = "collection", value_name = "PATTERN")]
+    collections: Vec<String>,
+
+    /// Read the rows of both, and name those that were removed, added and changed.
+    #[arg(long)]
+    keys: bool,
+
+    /// With `--keys`: rows of each kind and collection to name; all are counted.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    first: u16,
+
+    /// With `--keys`: partitions that are compared at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Where the snapshot is: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// The file to write, `-` for stdout. Without it the report is printed.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// In which form; by default as the file's name ends, else html.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+
+    /// How closely to look at the objects: names and sizes; the bucket's own checksums; every byte.
+    #[arg(long, value_enum, default_value = "list")]
+    level: Level,
+
+    /// The result of a comparison with the target, as `compare --json` has printed it.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    /// Objects that are read at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+}
+
 impl clap::ValueEnum for AutoId {
     fn value_variants<'a>() -> &'a [Self] {
         &[AutoId::Preserve, AutoId::Regenerate, AutoId::AsField]
@@ -527,6 +627,67 @@ impl CompareArgs {
             show,
         };
         Ok((snapshot, options))
+    }
+}
+
+impl DiffArgs {
+    /// As typed options.
+    pub fn options(&self, show: Show) -> Result<([SnapshotUrl; 2], diff::Options)> {
+        let urls = [SnapshotUrl::parse(&self.a)?, SnapshotUrl::parse(&self.b)?];
+        let options = diff::Options {
+            selection: Selection::parse(&self.collections, &[], None)?,
+            keys: self.keys,
+            first: usize::from(self.first),
+            jobs: usize::from(self.jobs),
+            show,
+        };
+        Ok((urls, options))
+    }
+}
+
+impl ReportArgs {
+    /// As typed options.
+    pub fn options(&self, show: Show) -> Result<report::Options> {
+        Ok(report::Options {
+            url: SnapshotUrl::parse(&self.snapshot)?,
+            level: self.level,
+            trust: self.trust.trust()?,
+            compare: self.compare.clone(),
+            jobs: usize::from(self.jobs),
+            show,
+        })
+    }
+
+    /// The file to write; `None`: the report is printed.
+    pub fn file(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    /// In which form. `document`: stdout is to have one JSON document and nothing else.
+    pub fn format(&self, document: bool) -> Result<Format> {
+        let ending = self.file().and_then(Path::extension).and_then(|e| e.to_str()).map(str::to_lowercase);
+        let by_name = match ending.as_deref() {
+            Some("md" | "markdown") => Format::Md,
+            Some("json") => Format::Json,
+            _ => Format::Html,
+        };
+        if document && self.file().is_none() {
+            return match self.format {
+                None | Some(Format::Json) => Ok(Format::Json),
+                Some(_) => Err(Error::new(
+                    ErrorKind::Usage,
+                    "stdout has one document with --json, and cannot have another form as well",
+                )
+                .hint("give the report a file with `-o`, or leave out `--json`")),
+            };
+        }
+        let format = self.format.unwrap_or(by_name);
+        if format == Format::Html && self.output.is_none() && std::io::stdout().is_terminal() {
+            return Err(Error::new(ErrorKind::Usage, "a page is for a browser and not for a terminal").hint(
+                "give it a file, as in `-o audit.html`; or `--format md`, or `-o -` to see it all the same",
+            ));
+        }
+        Ok(format)
     }
 }
 

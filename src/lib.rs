@@ -3,7 +3,7 @@
 //! The map. Data flows one way, and modules know only those below them:
 //!
 //! ```text
-//! main -> cli, output                 what users type and read
+//! main -> cli, report, diff, output   what users type and read
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
 //!   inspect  sign    keygen
 //!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
@@ -21,6 +21,7 @@ pub mod capacity;
 pub mod cli;
 pub mod columns;
 pub mod compare;
+pub mod diff;
 pub mod digest;
 pub mod error;
 pub mod export;
@@ -35,6 +36,7 @@ pub mod output;
 pub mod pages;
 pub mod part;
 pub mod progress;
+pub mod report;
 pub mod schema;
 pub mod select;
 pub mod sign;

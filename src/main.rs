@@ -6,7 +6,7 @@ use milvus_handoff::error::{Error, ErrorKind, Result};
 use milvus_handoff::output::{self, Output};
 use milvus_handoff::progress::Show;
 use milvus_handoff::stop::Stop;
-use milvus_handoff::{compare, export, import, inspect, keygen, sign, store, verify};
+use milvus_handoff::{compare, diff, export, import, inspect, keygen, report, sign, store, verify};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -95,6 +95,23 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let store = store::open(&url).await?;
             let report = stop.unless_stopped(inspect::run(store.as_ref(), &trust, args.rows)).await?;
             Ok((output::inspected(&url.to_string(), &report), 0))
+        }
+        Command::Diff(args) => {
+            let (urls, options) = args.options(show)?;
+            let stop = listen()?;
+            let stores = [store::open(&urls[0]).await?, store::open(&urls[1]).await?];
+            let report = stop.unless_stopped(diff::run(&options, stores)).await?;
+            let code = if report.differences() == 0 { 0 } else { ErrorKind::Integrity.exit_code() };
+            let [a, b] = urls.map(|url| url.to_string());
+            Ok((diff::output([&a, &b], &report), code))
+        }
+        Command::Report(args) => {
+            let (options, format) = (args.options(show)?, args.format(cli.json)?);
+            let stop = listen()?;
+            let store = store::open(&options.url).await?;
+            let report = stop.unless_stopped(report::run(&options, store)).await?;
+            let code = if report.is_good() { 0 } else { ErrorKind::Integrity.exit_code() };
+            Ok((report::written(&report, format, args.file(), cli.json).await?, code))
         }
         Command::Sign(args) => {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;

@@ -32,7 +32,7 @@ pub struct Output {
     pub warnings: Vec<String>,
 }
 
-fn document(command: &str, status: &str, rest: Value) -> Value {
+pub(crate) fn document(command: &str, status: &str, rest: Value) -> Value {
     let mut fields = Map::new();
     fields.insert("version".into(), DOCUMENT_VERSION.into());
     fields.insert("command".into(), command.into());
@@ -270,7 +270,7 @@ fn index_made_json(index: &IndexMade) -> Value {
     json!({"field": index.field, "index_type": index.index_type, "metric_type": index.metric_type})
 }
 
-fn name_json(name: &CollectionName) -> Value {
+pub(crate) fn name_json(name: &CollectionName) -> Value {
     json!({"database": name.database, "name": name.name})
 }
 
@@ -341,7 +341,7 @@ fn signatures_text(text: &mut String, signatures: &[Found]) {
     }
 }
 
-fn signatures_json(signatures: &[Found]) -> Vec<Value> {
+pub(crate) fn signatures_json(signatures: &[Found]) -> Vec<Value> {
     let one = |found: &Found| {
         let (state, comment, problem) = match &found.state {
             State::Valid(comment) => ("valid", Some(comment), None),
@@ -591,7 +591,7 @@ fn finding_json(collection: &compare::CollectionReport, finding: &Finding) -> Va
     json
 }
 
-fn key_json(key: &Key) -> Value {
+pub(crate) fn key_json(key: &Key) -> Value {
     match key {
         Key::Int(value) => (*value).into(),
         Key::Text(text) => text.as_str().into(),
@@ -655,7 +655,7 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
     Output { document, text, warnings: report.opened.signature_warnings() }
 }
 
-fn inspect_collection_json(collection: &CollectionResult, rows: &[Value]) -> Value {
+pub(crate) fn inspect_collection_json(collection: &CollectionResult, rows: &[Value]) -> Value {
     let meta = &collection.meta;
     let partitions: Vec<_> = collection
         .rows_by_partition()
@@ -791,15 +791,15 @@ fn shortened(row: &Value) -> Value {
 
 // ---- shared ----
 
-fn totals_json(totals: &Totals) -> Value {
+pub(crate) fn totals_json(totals: &Totals) -> Value {
     json!({"collections": totals.collections, "rows": totals.rows, "parts": totals.parts, "bytes": totals.bytes})
 }
 
-fn plural(n: u64, one: &str) -> String {
+pub(crate) fn plural(n: u64, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{} {one}s", HumanCount(n)) }
 }
 
-fn totals_text(totals: &Totals) -> String {
+pub(crate) fn totals_text(totals: &Totals) -> String {
     format!(
         "{}, {}, {} in {}",
         plural(totals.collections, "collection"),
@@ -847,7 +847,7 @@ fn capacity_text(text: &mut String, estimate: &Estimate) {
 }
 
 /// Left-aligned columns, numbers included: names are what people look for.
-fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
+pub(crate) fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let width = |column: usize| {

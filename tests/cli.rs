@@ -6,7 +6,7 @@
 mod common;
 
 use clap::CommandFactory;
-use common::{FIRST, HOSTILE, make_snapshot};
+use common::{FIRST, HOSTILE, Recipe, make_snapshot};
 use milvus_handoff::cli::Cli;
 use milvus_handoff::snapshot::keys;
 use serde_json::Value;
@@ -155,6 +155,15 @@ const FAILURES: &[(i32, &[&str])] = &[
     (6, &["import", "[altered]", "--target", "[nobody]"]),
     (6, &["verify", "[good]", "--expect", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]),
     (6, &["import", "[good]", "--target", "[nobody]", "--expect", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]),
+    (2, &["diff", "[good]"]),
+    (2, &["diff", "[good]", "not-a-url"]),
+    (4, &["diff", "[good]", "[uncommitted]"]),
+    (4, &["diff", "[good]", "[good]", "-c", "dosc"]),
+    (6, &["diff", "[altered]", "[good]"]),
+    (2, &["report", "[good]", "--compare", "/does/not/exist"]),
+    (2, &["report", "[good]", "-o", "/does/not/exist.html"]),
+    (4, &["report", "[uncommitted]", "-o", "-"]),
+    (6, &["report", "[altered]", "-o", "-"]),
     (7, &["verify", "[newer]"]),
     (7, &["inspect", "[featured]"]),
     (7, &["import", "[newer]", "--target", "[nobody]"]),
@@ -417,7 +426,15 @@ async fn hostile_texts_do_nothing_to_a_terminal() {
     let root = above.path().join("snap");
     make_snapshot(&root, &HOSTILE).await;
     let url = format!("file://{}", root.display());
-    let runs: [&[&str]; 6] = [
+    let other = above.path().join("other");
+    make_snapshot(&other, &Recipe { shift: 1, name_noise: "\u{2067}", ..HOSTILE }).await;
+    let other = format!("file://{}", other.display());
+    let runs: [&[&str]; 11] = [
+        &["diff", &url, &other, "--keys"],
+        &["diff", &url, &other, "--keys", "--json"],
+        &["report", &url, "-o", "-"],
+        &["report", &url, "--format", "md"],
+        &["report", &url, "--json"],
         &["verify", &url],
         &["inspect", &url, "--rows", "9"],
         &["verify", &url, "--json"],
@@ -433,7 +450,10 @@ async fn hostile_texts_do_nothing_to_a_terminal() {
             // Nothing is lost: the document says what the snapshot says.
             let text = the_document(&result.stdout).to_string();
             let noisy = serde_json::to_string(HOSTILE.noise).unwrap();
-            assert!(args[0] == "verify" || text.contains(noisy.trim_matches('"')), "{text}");
+            assert!(
+                ["verify", "diff"].contains(&args[0]) || text.contains(noisy.trim_matches('"')),
+                "{text}"
+            );
         }
     }
     // The same in every place of the documents: errors name what they refuse.

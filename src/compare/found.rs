@@ -152,6 +152,11 @@ impl Found {
         self.changed_rows += next.changed_rows;
     }
 
+    /// Lets go of all but the first `first` of every kind.
+    pub(super) fn keep_first(&mut self, first: usize) {
+        self.kept.iter_mut().for_each(|kept| kept.truncate(first));
+    }
+
     /// Lets go of all but the first [`SHOWN_PER_KIND`] of every kind and `spare` others; gives
     /// what is left of `spare` for the next collection.
     pub(super) fn trim(&mut self, mut spare: usize) -> usize {

@@ -29,10 +29,12 @@ mod moment;
 mod rows;
 mod sample;
 mod shape;
+mod snapshots;
 mod value;
 
 pub use counts::PartitionRows;
 pub use found::{Finding, Found, Kind, LISTED, SHOWN_PER_KIND, listed};
+pub use snapshots::{InSnapshot, SnapshotRows, snapshots};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::loaded::{self, IfUnloaded, Reads};

@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 TIMEOUT = 240
 
-COMPARISONS = ("verify", "compare")  # their differences are a result, not an error
+COMPARISONS = ("verify", "compare", "diff", "report")  # their differences are a result, not an error
 USAGE, DENIED, NOT_FOUND, EXISTS, INTEGRITY, UNSUPPORTED, CHANGED, TEMPORARY = 2, 3, 4, 5, 6, 7, 8, 75
 KINDS = {
     1: "internal", 2: "usage", 3: "denied", 4: "not-found", 5: "exists", 6: "integrity", 7: "unsupported",

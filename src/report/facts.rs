@@ -1,0 +1,505 @@
+//! What a report says, whatever its form: verdicts, commands to check with, notes on fields. Pure.
+
+use super::Report;
+use super::compared::ComparedCollection;
+use crate::output::{one_line, plural};
+use crate::schema::{Field, FieldType, Schema};
+use crate::signature::State;
+use crate::snapshot::{CollectionResult, Consistency, Index, keys};
+use crate::store::SnapshotUrl;
+use crate::verify::Level;
+use indicatif::{HumanBytes, HumanCount};
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Looked at, and right.
+    Good,
+    /// Looked at, and wrong.
+    Bad,
+    /// Not looked at, or not known.
+    Open,
+}
+
+/// One question that a report answers.
+pub(super) struct Verdict {
+    /// What it is about.
+    pub title: &'static str,
+    pub mark: Mark,
+    /// The answer in a word or two.
+    pub word: &'static str,
+    /// The answer in full.
+    pub text: String,
+}
+
+/// The answers, in the order in which one asks.
+pub(super) fn verdicts(report: &Report) -> Vec<Verdict> {
+    vec![digest(report), signature(report), objects(report), completeness(report), target(report)]
+}
+
+fn digest(report: &Report) -> Verdict {
+    let (mark, word, text) = match report.trust.expect {
+        // Another digest would have been refused.
+        Some(_) => (Mark::Good, "as expected", "COMMIT.json has the SHA-256 that was expected.".to_string()),
+        None => (
+            Mark::Open,
+            "not compared",
+            "No expected digest was given. Compare the one below with the one that the exporter sent by another channel."
+                .to_string(),
+        ),
+    };
+    Verdict { title: "Digest", mark, word, text }
+}
+
+fn signature(report: &Report) -> Verdict {
+    let found = &report.verified.signatures;
+    let ids = |wanted: fn(&State) -> bool| -> Vec<String> {
+        let of = found.iter().filter(|f| wanted(&f.state));
+        of.map(|f| f.key_id.map_or(f.object.clone(), |id| id.to_string())).collect()
+    };
+    let valid = ids(|state| matches!(state, State::Valid(_)));
+    let invalid = ids(|state| matches!(state, State::Invalid(_)));
+    let unchecked = ids(|state| matches!(state, State::Unchecked));
+    let mut text = Vec::new();
+    if !valid.is_empty() {
+        text.push(format!("Signed by the trusted {}.", named("key", &valid)));
+    }
+    if !invalid.is_empty() {
+        text.push(format!("Not valid: {}.", invalid.join(", ")));
+    }
+    if !unchecked.is_empty() {
+        text.push(format!(
+            "The {} is named as a signer and was not given as trusted, so that signature was not checked.",
+            named("key", &unchecked)
+        ));
+    }
+    let (mark, word) = match (valid.is_empty(), invalid.is_empty(), unchecked.is_empty()) {
+        (_, false, _) => (Mark::Bad, "not valid"),
+        (false, true, _) => (Mark::Good, "valid"),
+        (true, true, false) => (Mark::Open, "not checked"),
+        (true, true, true) => {
+            text.push("Nobody has signed the snapshot.".to_string());
+            (Mark::Open, "not signed")
+        }
+    };
+    Verdict { title: "Signature", mark, word, text: text.join(" ") }
+}
+
+/// `key A`, or `keys A, B`.
+fn named(what: &str, names: &[String]) -> String {
+    format!("{what}{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
+fn objects(report: &Report) -> Verdict {
+    let verified = &report.verified;
+    let objects = format!("{}, {}", plural(verified.objects, "object"), HumanBytes(verified.bytes));
+    let looked = match verified.level {
+        Level::List => "Names and sizes were compared, and contents were not read.".to_string(),
+        Level::Head if verified.size_only == 0 => "The bucket's own checksums were compared.".to_string(),
+        Level::Head => format!(
+            "The bucket's own checksums were compared; of {} it returns none, and only the size was compared.",
+            plural(verified.size_only, "object")
+        ),
+        Level::Full => "Every byte was read and hashed.".to_string(),
+    };
+    let (mark, word, text) = match verified.problems.len() as u64 {
+        0 => (Mark::Good, "as committed", format!("{objects}: as committed. {looked}")),
+        some => (Mark::Bad, "damaged", format!("{objects}: {}. {looked}", plural(some, "problem"))),
+    };
+    Verdict { title: "Objects", mark, word, text }
+}
+
+fn completeness(report: &Report) -> Verdict {
+    let manifest = &report.verified.opened.manifest;
+    let unchecked: Vec<_> =
+        manifest.collections.iter().filter(|c| c.consistency == Consistency::Unchecked).collect();
+    let shared: u64 = manifest.collections.iter().map(|c| c.counts.shared_keys).sum();
+    let mut text = match unchecked.as_slice() {
+        [] => {
+            let mut text = format!(
+                "The source counted {}, and the snapshot has {}.",
+                plural(source_rows(report), "row"),
+                plural(report.verified.opened.commit.totals.rows, "row")
+            );
+            if shared > 0 {
+                text.push_str(&format!(
+                    " Of several rows with one key it hands out the newest: {} more.",
+                    plural(shared, "row")
+                ));
+            }
+            text
+        }
+        some => {
+            let names: Vec<_> = some.iter().map(|c| c.meta.name.to_string()).collect();
+            format!(
+                "Writes were allowed during the export, so counts may differ and rows may belong to different moments: {}.",
+                names.join(", ")
+            )
+        }
+    };
+    let pinned =
+        manifest.collections.iter().filter(|c| matches!(c.consistency, Consistency::Pinned(_))).count();
+    if pinned == manifest.collections.len() && pinned > 0 {
+        text.push_str(" Every page of a collection was read at one moment.");
+    }
+    let (mark, word) =
+        if unchecked.is_empty() { (Mark::Good, "complete") } else { (Mark::Open, "unchecked") };
+    Verdict { title: "Completeness", mark, word, text }
+}
+
+pub(super) fn target(report: &Report) -> Verdict {
+    let Some(compared) = &report.compared else {
+        let text = "No result of a comparison with the target was given.".to_string();
+        return Verdict { title: "Target", mark: Mark::Open, word: "not compared", text };
+    };
+    let rows: u64 = compared.collections.iter().map(|c| c.rows_compared).fold(0, u64::saturating_add);
+    let all = report.verified.opened.manifest.collections.len() as u64;
+    let of = compared.collections.len() as u64;
+    let found = match compared.differences {
+        0 => "no difference".to_string(),
+        some => plural(some, "difference"),
+    };
+    let which = match of == all {
+        true => plural(all, "collection"),
+        false => format!("{} of {}", HumanCount(of), plural(all, "collection")),
+    };
+    let looked = match compared.level.as_str() {
+        "count" => "schemas and counts, and no rows".to_string(),
+        "full" => format!("schemas, counts and every field of {}", plural(rows, "row")),
+        _ => format!("schemas, counts and every field of {}", plural(rows, "sampled row")),
+    };
+    let mut text = format!("{}: {found}. Compared were {which}: {looked}.", compared.target);
+    text.push_str(" This is what the file given with --compare says.");
+    let (mark, word) = match (compared.differences, of == all) {
+        (0, true) => (Mark::Good, "no difference"),
+        (0, false) => (Mark::Open, "in part"),
+        _ => (Mark::Bad, "differs"),
+    };
+    Verdict { title: "Target", mark, word, text }
+}
+
+/// Whether all sides have the same rows of a collection.
+pub(super) fn counted(
+    collection: &CollectionResult,
+    compared: Option<&ComparedCollection>,
+) -> (Mark, &'static str) {
+    match compared {
+        Some(compared) if compared.differences > 0 => (Mark::Bad, "differs"),
+        Some(_) => (Mark::Good, "no difference"),
+        // The manifest would have been refused if its own counts contradicted each other.
+        None if collection.consistency == Consistency::Unchecked => (Mark::Open, "unchecked"),
+        None => (Mark::Good, "complete"),
+    }
+}
+
+/// Rows that the source counted.
+pub(super) fn source_rows(report: &Report) -> u64 {
+    let collections = &report.verified.opened.manifest.collections;
+    collections.iter().map(|c| c.counts.server).fold(0, u64::saturating_add)
+}
+
+/// Rows that the target counted.
+pub(super) fn target_rows(report: &Report) -> Option<u64> {
+    let compared = report.compared.as_ref()?;
+    Some(compared.collections.iter().map(|c| c.rows).fold(0, u64::saturating_add))
+}
+
+/// The few lines that the command prints when the report went to a file.
+pub(super) fn summary(report: &Report, file: &str, size: u64) -> String {
+    let mut text = String::new();
+    for verdict in verdicts(report) {
+        let line = format!("{:12}  {:13}  {}", verdict.title, verdict.word, verdict.text);
+        text.push_str(&one_line(&line));
+        text.push('\n');
+    }
+    let end = match report.is_good() {
+        true => "Successful: wrote",
+        false => "Failed: something is wrong, and the report says what; wrote",
+    };
+    text.push_str(&format!("{end} {} ({})\n", one_line(file), HumanBytes(size)));
+    text
+}
+
+/// How somebody can check a thing without believing this page.
+pub(super) struct Check {
+    pub title: String,
+    /// What it shows, and how to read what it prints.
+    pub about: String,
+    pub commands: Vec<String>,
+}
+
+/// The ways to check, from the digest outwards.
+pub(super) fn checks(report: &Report) -> Vec<Check> {
+    let opened = &report.verified.opened;
+    let fetch = match &report.url {
+        SnapshotUrl::S3 { .. } => Check {
+            title: "Get the snapshot".into(),
+            about: "Into a folder of your own. The other commands are run in it.".into(),
+            commands: vec![
+                format!("aws s3 sync {} snapshot", shell(&report.url.to_string())),
+                "cd snapshot".into(),
+            ],
+        },
+        SnapshotUrl::File { path } => Check {
+            title: "Go to the snapshot".into(),
+            about: "The other commands are run in its folder.".into(),
+            commands: vec![format!("cd {}", shell(&path.to_string_lossy()))],
+        },
+    };
+    let mut checks = vec![
+        fetch,
+        Check {
+            title: "COMMIT.json is the one that was announced".into(),
+            about: "Take the digest that the exporter sent you by another channel. This page says that it is the one below."
+                .into(),
+            commands: vec![sum(&opened.digest.to_string(), keys::COMMIT)],
+        },
+        Check {
+            title: "The rest is what COMMIT.json leads to".into(),
+            about: "The digest of SHA256SUMS stands in COMMIT.json; SHA256SUMS has those of manifest.json and of every part."
+                .into(),
+            commands: vec![
+                sum(&opened.commit.sums.sha256.to_string(), keys::SUMS),
+                format!("sha256sum --quiet -c {}", keys::SUMS),
+            ],
+        },
+    ];
+    let signers: Vec<String> = report
+        .verified
+        .signatures
+        .iter()
+        .filter_map(|found| {
+            let id = found.key_id?;
+            let trusted = report.trust.keys.iter().find(|key| key.id() == id);
+            let key = trusted.map_or("-p SIGNER.pub".to_string(), |key| format!("-P {}", key.to_base64()));
+            let at = match found.object == keys::SIGNATURE {
+                true => String::new(),
+                false => format!(" -x {}", shell(&found.object)),
+            };
+            Some(format!("minisign -Vm {}{at} {key}", keys::COMMIT))
+        })
+        .collect();
+    if !signers.is_empty() {
+        checks.push(Check {
+            title: "Who has signed COMMIT.json".into(),
+            about: "With the stock minisign. Take the signer's public key from the signer, not from the bucket and not from this page."
+                .into(),
+            commands: signers,
+        });
+    }
+    checks.push(Check {
+        title: "All of it, with milvus-handoff".into(),
+        about: "Reads and hashes every byte, and ends with Successful or with a list of what is wrong."
+            .into(),
+        commands: vec![verify_command(report)],
+    });
+    checks
+}
+
+fn sum(digest: &str, file: &str) -> String {
+    format!("echo '{digest}  {file}' | sha256sum -c")
+}
+
+fn verify_command(report: &Report) -> String {
+    let mut command = format!(
+        "milvus-handoff verify {} --level full --expect sha256:{}",
+        shell(&report.url.to_string()),
+        report.verified.opened.digest
+    );
+    for key in &report.trust.keys {
+        command.push_str(&format!(" --trusted-key {}", key.to_base64()));
+    }
+    command
+}
+
+/// A command that counts the rows of a collection with DuckDB, which reads the parts as they are.
+/// There is none for a collection without rows.
+pub(super) fn duckdb(collection: &CollectionResult) -> Option<String> {
+    // Keys hold letters, digits, `_`, `-`, `.` and `%` only: nothing that a shell, SQL or a glob reads.
+    let folder: Vec<_> = collection.parts.first()?.key.split('/').take(3).collect();
+    Some(format!("duckdb -c \"SELECT count(*) FROM read_parquet('{}/*/*.parquet')\"", folder.join("/")))
+}
+
+/// A word of a command line.
+fn shell(word: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-./:%+=@,".contains(c);
+    if !word.is_empty() && word.chars().all(bare) {
+        return word.to_string();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// One field as a row of a table.
+pub(super) struct FieldRow {
+    pub name: String,
+    /// Whether it is a member of the struct before it.
+    pub inner: bool,
+    pub kind: String,
+    /// Roles, default, parameters.
+    pub notes: Vec<String>,
+    pub description: String,
+}
+
+/// The fields of a collection, members of structs behind their struct, `$meta` last.
+pub(super) fn fields(collection: &CollectionResult) -> Vec<FieldRow> {
+    let schema = &collection.meta.schema;
+    let mut rows = Vec::new();
+    for field in &schema.fields {
+        let mut notes = field_notes(field);
+        let makers = schema.functions.iter().filter(|function| function.outputs.contains(&field.name));
+        notes.extend(makers.map(|function| format!("made by {} ({})", function.name, function.kind.name())));
+        let nulls: u64 = collection.parts.iter().filter_map(|part| part.nulls.get(&field.name)).sum();
+        notes.extend((nulls > 0).then(|| plural(nulls, "null")));
+        rows.push(FieldRow {
+            name: field.name.clone(),
+            inner: false,
+            kind: kind(field),
+            notes,
+            description: field.description.clone(),
+        });
+        if let FieldType::StructArray { fields } = &field.kind {
+            rows.extend(fields.iter().map(|inner| FieldRow {
+                name: inner.name.clone(),
+                inner: true,
+                kind: inner.kind.to_string(),
+                notes: field_notes(inner),
+                description: inner.description.clone(),
+            }));
+        }
+    }
+    if schema.dynamic {
+        rows.push(FieldRow {
+            name: crate::schema::DYNAMIC_COLUMN.to_string(),
+            inner: false,
+            kind: "JSON".into(),
+            notes: vec!["dynamic field".into()],
+            description: String::new(),
+        });
+    }
+    rows
+}
+
+fn kind(field: &Field) -> String {
+    match &field.kind {
+        FieldType::StructArray { .. } => field.kind.name().to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Parameters that the type says already.
+const IN_THE_TYPE: [&str; 3] = ["dim", "max_length", "max_capacity"];
+
+fn field_notes(field: &Field) -> Vec<String> {
+    let roles = [
+        (field.primary_key, "primary key"),
+        (field.auto_id, "auto-id"),
+        (field.partition_key, "partition key"),
+        (field.clustering_key, "clustering key"),
+        (field.nullable, "nullable"),
+    ];
+    let mut notes: Vec<String> =
+        roles.iter().filter(|(has, _)| *has).map(|(_, role)| role.to_string()).collect();
+    notes.extend(field.default.as_ref().map(|default| format!("default {default}")));
+    let more = field.params.iter().filter(|(key, _)| !IN_THE_TYPE.contains(&key.as_str()));
+    notes.extend(more.map(|(key, value)| format!("{key} = {value}")));
+    notes
+}
+
+/// The functions of a collection, a line each.
+pub(super) fn functions(schema: &Schema) -> Vec<String> {
+    let one = |function: &crate::schema::Function| {
+        let mut line =
+            format!("{} ({}) of {}", function.name, function.kind.name(), function.inputs.join(", "));
+        if !function.outputs.is_empty() {
+            line.push_str(&format!(" to {}", function.outputs.join(", ")));
+        }
+        if !function.params.is_empty() {
+            line.push_str(&format!("; {}", settings(&function.params)));
+        }
+        line
+    };
+    schema.functions.iter().map(one).collect()
+}
+
+/// `key = value, ...`.
+pub(super) fn settings(pairs: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    pairs.join(", ")
+}
+
+/// Type, metric and what else is set of an index.
+pub(super) fn index(index: &Index) -> [String; 3] {
+    let of = |key: &str| index.params.get(key).cloned().unwrap_or_default();
+    let mut more = index.params.clone();
+    more.retain(|key, _| key != "index_type" && key != "metric_type");
+    [of("index_type"), of("metric_type"), settings(&more)]
+}
+
+/// One partition of a collection.
+pub(super) struct PartitionRow {
+    pub name: String,
+    pub rows: u64,
+    pub bytes: u64,
+    pub parts: u64,
+}
+
+/// The partitions that rows are attributed to, in the server's order; none with a partition key.
+pub(super) fn partitions(collection: &CollectionResult) -> Vec<PartitionRow> {
+    if collection.meta.schema.has_partition_key() {
+        return Vec::new();
+    }
+    let mut found: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
+    for part in &collection.parts {
+        let sums = found.entry(part.partition.as_deref().unwrap_or_default()).or_default();
+        *sums = (sums.0 + part.rows, sums.1 + part.size, sums.2 + 1);
+    }
+    let row = |name: &String| {
+        let (rows, bytes, parts) = found.get(name.as_str()).copied().unwrap_or_default();
+        PartitionRow { name: name.clone(), rows, bytes, parts }
+    };
+    collection.meta.partitions.iter().map(row).collect()
+}
+
+/// How firmly the rows of a collection belong to one moment, in words.
+pub(super) fn consistency(collection: &CollectionResult) -> String {
+    match collection.consistency {
+        Consistency::Pinned(timestamp) => match moment(timestamp) {
+            Some(moment) => format!("pinned: all rows as of {moment}"),
+            None => format!("pinned: all rows as of timestamp {timestamp}"),
+        },
+        Consistency::Checked => "checked: the keys were read twice and did not differ".into(),
+        Consistency::Unchecked => "unchecked: writes were allowed during the export".into(),
+    }
+}
+
+/// The moment of a server timestamp, whose lower 18 bits count within a millisecond.
+fn moment(timestamp: u64) -> Option<String> {
+    /// 9999-12-31, the last day that the form has.
+    const LAST: u64 = 253_402_300_799;
+    let milliseconds = timestamp >> 18;
+    (milliseconds / 1000 <= LAST).then(|| {
+        let moment = UNIX_EPOCH + Duration::from_millis(milliseconds);
+        humantime::format_rfc3339_millis(moment).to_string()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_commands_are_words() {
+        assert_eq!(shell("s3://bucket/a/b-1.x"), "s3://bucket/a/b-1.x");
+        assert_eq!(shell("/a b/$(x)"), "'/a b/$(x)'");
+        assert_eq!(shell("it's"), "'it'\\''s'");
+        assert_eq!(shell(""), "''");
+    }
+
+    #[test]
+    fn server_timestamps_are_moments() {
+        assert_eq!(moment(462_000_000_000_000_000).unwrap(), "2025-11-04T23:23:00.360Z");
+        assert_eq!(moment(u64::MAX), None);
+    }
+}
