@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     // Checks parts as `verify` does before it touches the target.
     &["import"],
     &["cli", "output"],
+    &["next", "generate"],
     &["main"],
 ];
 
@@ -46,6 +47,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("minisign", &["signature"]),
     ("rpassword", &["cli"]),
     ("indicatif", &["progress", "output"]),
+    ("terminal_size", &["progress"]),
+    ("clap_complete", &["cli", "generate"]),
+    ("clap_mangen", &["generate"]),
 ];
 
 /// Crates that are for every module that is not pure.
