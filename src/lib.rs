@@ -5,7 +5,7 @@
 //! ```text
 //! main -> cli, output, next, generate what users type and read, and what comes after
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
-//!   inspect  sign    keygen
+//!   inspect  sign    keygen  doctor
 //!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
 //!   loaded  pages                     the way to a collection's rows: loaded, in key order
 //!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
@@ -22,6 +22,7 @@ pub mod cli;
 pub mod columns;
 pub mod compare;
 pub mod digest;
+pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod fetch;
