@@ -33,7 +33,7 @@ const MAX_KEY_FILE_BYTES: u64 = 16 << 10;
 /// only thing that the two sides share. Everything is checksummed, and `verify` proves years
 /// later, without any cluster, that nothing has changed.
 #[derive(Debug, Parser)]
-#[command(name = "milvus-handoff", version, max_term_width = 100, propagate_version = true)]
+#[command(name = "milvus-handoff", version, max_term_width = 100, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -43,6 +43,10 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// How to show progress on stderr.
+    #[arg(long, global = true, value_name = "HOW", value_enum)]
+    progress: Option<Show>,
+
     /// Show no progress and no warnings.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -50,6 +54,13 @@ pub struct Cli {
     /// Say more on stderr; twice for every request.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Cli {
+    /// How to show progress: as is asked for, else not with `--quiet`.
+    pub fn show(&self) -> Show {
+        self.progress.unwrap_or(if self.quiet { Show::Quiet } else { Show::Auto })
+    }
 }
 
 /// The commands.
@@ -68,6 +79,7 @@ pub enum Command {
     #[command(long_about = COMPARE_ABOUT, after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
     /// Show what a snapshot holds: schemas, partitions, indexes, sizes, first rows.
+    #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
     /// Tell in what two snapshots differ; needs no cluster.
     #[command(long_about = DIFF_ABOUT, after_help = DIFF_EXAMPLES)]
@@ -81,6 +93,15 @@ pub enum Command {
     /// Make a pair of minisign keys: one to sign with, one to give away.
     #[command(after_help = KEYGEN_EXAMPLES)]
     Keygen(KeygenArgs),
+    /// Find out what will work and what will not, before a long run.
+    #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// Print a script by which a shell completes command lines.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print a manual page.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -96,9 +117,54 @@ impl Command {
             Command::Report(_) => "report",
             Command::Sign(_) => "sign",
             Command::Keygen(_) => "keygen",
+            Command::Doctor(_) => "doctor",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
         }
     }
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  milvus-handoff export s3://handoff/acme/2026-11 --source http://milvus:19530
+  milvus-handoff verify s3://handoff/acme/2026-11 --expect sha256:...
+  milvus-handoff import s3://handoff/acme/2026-11 --target http://milvus:19530 --expect sha256:...
+
+`milvus-handoff COMMAND --help` has more of each. Errors have codes: docs/errors.md explains them.";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff inspect s3://handoff/acme/2026-11
+  milvus-handoff inspect file:///backups/docs --rows 3
+  milvus-handoff inspect s3://handoff/acme/2026-11 --expect sha256:... --json";
+
+const DOCTOR_ABOUT: &str = "\
+Find out what will work and what will not, before a long run.
+
+Of a server: name, network, encryption, credentials, version, privileges, load states, quotas. Nothing is changed there.
+Of a place for snapshots: every verb that is used, create-only puts, checksums, the clock. Whoever exports, or names no \
+server, is taken to write there: a probe object is put beside the snapshot and removed again. With `--target` alone the \
+snapshot is only read.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff doctor s3://handoff/acme/2026-11 --source http://milvus:19530     before an export
+  milvus-handoff doctor s3://handoff/acme/2026-11 --target http://milvus:19530     before an import
+  milvus-handoff doctor s3://handoff/acme/2026-11                                  the bucket alone
+
+The exit code is 0 if nothing is red, and otherwise that of the first red check.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff completions bash > ~/.local/share/bash-completion/completions/milvus-handoff
+  milvus-handoff completions zsh > ~/.zfunc/_milvus-handoff      with ~/.zfunc in fpath
+  milvus-handoff completions fish > ~/.config/fish/completions/milvus-handoff.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff man > milvus-handoff.1
+  milvus-handoff man export | man -l -
+  for c in export import verify; do milvus-handoff man $c > milvus-handoff-$c.1; done";
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
@@ -243,7 +309,7 @@ pub struct ExportArgs {
 
     /// Sign the snapshot with this minisign secret key, as `sign` does.
     #[arg(long, value_name = "FILE")]
-    sign_key: Option<PathBuf>,
+    pub sign_key: Option<PathBuf>,
 
     /// File with the key's password; or set MILVUS_HANDOFF_KEY_PASSWORD; else the terminal is asked.
     #[arg(long, value_name = "FILE", requires = "sign_key")]
@@ -317,30 +383,30 @@ pub struct ImportArgs {
     pub load: bool,
 
     #[command(flatten)]
-    trust: TrustArgs,
+    pub trust: TrustArgs,
 
     #[command(flatten)]
-    server: TargetArgs,
+    pub server: TargetArgs,
 }
 
 /// Credentials of the target.
 #[derive(Debug, Args)]
-struct TargetArgs {
+pub struct TargetArgs {
     /// File with `user:password` or an API key; or set MILVUS_HANDOFF_TARGET_TOKEN.
     #[arg(long, value_name = "FILE")]
-    target_token_file: Option<PathBuf>,
+    pub target_token_file: Option<PathBuf>,
 
     /// Certificate authority to trust for https:// (PEM).
     #[arg(long, value_name = "FILE")]
-    target_ca: Option<PathBuf>,
+    pub target_ca: Option<PathBuf>,
 
     /// Client certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "target_key")]
-    target_cert: Option<PathBuf>,
+    pub target_cert: Option<PathBuf>,
 
     /// Key of the client certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "target_cert")]
-    target_key: Option<PathBuf>,
+    pub target_key: Option<PathBuf>,
 }
 
 /// Why a snapshot is to be believed.
@@ -353,7 +419,7 @@ pub struct TrustArgs {
     /// A minisign public key, as a file or as its line of Base64: refuse a snapshot without a valid
     /// signature by one of the keys that are given so.
     #[arg(long, value_name = "FILE|BASE64")]
-    trusted_key: Vec<String>,
+    pub trusted_key: Vec<String>,
 }
 
 /// `keygen`.
@@ -531,20 +597,56 @@ pub struct ReportArgs {
     jobs: u16,
 }
 
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where a snapshot is or will be: s3://bucket/prefix/name or file:///folder/name.
+    #[arg(required_unless_present_any = ["source", "target"])]
+    pub snapshot: Option<String>,
+
+    /// A server to export from: http[s]://host:port[/database].
+    #[arg(long, value_name = "URI")]
+    pub source: Option<String>,
+
+    /// A server to import into: http[s]://host:port[/database].
+    #[arg(long, value_name = "URI")]
+    pub target: Option<String>,
+
+    #[command(flatten)]
+    from: SourceArgs,
+
+    #[command(flatten)]
+    into: TargetArgs,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command to explain; without one, the tool itself.
+    #[arg(value_name = "COMMAND")]
+    pub about: Option<String>,
+}
+
 impl clap::ValueEnum for AutoId {
     fn value_variants<'a>() -> &'a [Self] {
         &[AutoId::Preserve, AutoId::Regenerate, AutoId::AsField]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        let (name, help) = match self {
-            AutoId::Preserve => {
-                ("preserve", "Rows keep their keys, and the target goes on making keys for new rows")
-            }
-            AutoId::Regenerate => ("regenerate", "The target makes new keys; the old ones are lost"),
-            AutoId::AsField => ("as-field", "Rows keep their keys; new rows must bring theirs"),
+        let help = match self {
+            AutoId::Preserve => "Rows keep their keys, and the target goes on making keys for new rows",
+            AutoId::Regenerate => "The target makes new keys; the old ones are lost",
+            AutoId::AsField => "Rows keep their keys; new rows must bring theirs",
         };
-        Some(PossibleValue::new(name).help(help))
+        Some(PossibleValue::new(self.name()).help(help))
     }
 }
 
@@ -552,15 +654,7 @@ impl ExportArgs {
     /// As typed options.
     pub fn options(&self, show: Show) -> Result<(SnapshotUrl, export::Options)> {
         let snapshot = SnapshotUrl::parse(&self.snapshot)?;
-        let server = &self.server;
-        let token =
-            token("MILVUS_HANDOFF_SOURCE_TOKEN", "--source-token-file", server.source_token_file.as_ref())?;
-        let tls = Tls {
-            ca: server.source_ca.clone(),
-            cert: server.source_cert.clone(),
-            key: server.source_key.clone(),
-        };
-        let source = Endpoint::parse(&self.source, token, tls)?;
+        let source = self.server.endpoint(&self.source)?;
         let options = export::Options {
             selection: Selection::parse(&self.collections, &self.exclude, source.database.as_deref())?,
             source,
@@ -688,6 +782,27 @@ impl ReportArgs {
             ));
         }
         Ok(format)
+    }
+}
+
+impl DoctorArgs {
+    /// The source, the target and the place of the snapshot, as far as they were named.
+    pub fn places(&self) -> Result<(Option<Endpoint>, Option<Endpoint>, Option<SnapshotUrl>)> {
+        Ok((
+            self.source.as_deref().map(|uri| self.from.endpoint(uri)).transpose()?,
+            self.target.as_deref().map(|uri| self.into.endpoint(uri)).transpose()?,
+            self.snapshot.as_deref().map(SnapshotUrl::parse).transpose()?,
+        ))
+    }
+}
+
+impl SourceArgs {
+    fn endpoint(&self, uri: &str) -> Result<Endpoint> {
+        let token =
+            token("MILVUS_HANDOFF_SOURCE_TOKEN", "--source-token-file", self.source_token_file.as_ref())?;
+        let tls =
+            Tls { ca: self.source_ca.clone(), cert: self.source_cert.clone(), key: self.source_key.clone() };
+        Endpoint::parse(uri, token, tls)
     }
 }
 

@@ -3,9 +3,10 @@
 //! The map. Data flows one way, and modules know only those below them:
 //!
 //! ```text
-//! main -> cli, report, diff, output   what users type and read
+//! main -> cli, output, next, generate   what users type and read, and what comes after
+//!   report  diff                      stories whose results are put into words beside them
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
-//!   inspect  sign    keygen
+//!   inspect  sign    keygen  doctor
 //!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
 //!   loaded  pages                     the way to a collection's rows: loaded, in key order
 //!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
@@ -23,14 +24,17 @@ pub mod columns;
 pub mod compare;
 pub mod diff;
 pub mod digest;
+pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod fetch;
+pub mod generate;
 pub mod import;
 pub mod inspect;
 pub mod keygen;
 pub mod loaded;
 pub mod milvus;
+pub mod next;
 pub mod opened;
 pub mod output;
 pub mod pages;

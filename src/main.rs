@@ -2,11 +2,13 @@
 
 use clap::{CommandFactory, Parser};
 use milvus_handoff::cli::{Cli, Command};
-use milvus_handoff::error::{Error, ErrorKind, Result};
+use milvus_handoff::error::{Code, Error, ErrorKind, Result};
 use milvus_handoff::output::{self, Output};
-use milvus_handoff::progress::Show;
+use milvus_handoff::progress::Stderr;
 use milvus_handoff::stop::Stop;
-use milvus_handoff::{compare, diff, export, import, inspect, keygen, report, sign, store, verify};
+use milvus_handoff::{
+    compare, diff, doctor, export, generate, import, inspect, keygen, next, report, sign, store, verify,
+};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -54,21 +56,23 @@ fn listen() -> Result<Stop> {
 /// Signals are listened for when the work begins: before that a terminal may be asked for a
 /// password, and a signal simply ends it.
 async fn run(cli: &Cli) -> Result<(Output, u8)> {
-    let show = if cli.quiet { Show::Quiet } else { Show::Auto };
+    let show = cli.show();
     match &cli.command {
         Command::Export(args) => {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
             let store = store::open(&url).await?;
             let outcome = export::run(&options, store, &stop).await?;
-            Ok((output::exported(&url.to_string(), &outcome), 0))
+            let (url, steps) = (url.to_string(), next::after_export(&url.to_string(), args, &outcome));
+            Ok((output::exported(&url, &outcome).followed_by(steps), 0))
         }
         Command::Import(args) => {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
             let store = store::open(&url).await?;
             let outcome = import::run(&options, store, &stop).await?;
-            Ok((output::imported(&url.to_string(), &outcome), 0))
+            let (url, steps) = (url.to_string(), next::after_import(&url.to_string(), args, &outcome));
+            Ok((output::imported(&url, &outcome).followed_by(steps), 0))
         }
         Command::Verify(args) => {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;
@@ -126,6 +130,31 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let report = keygen::run(&args.secret, args.new_password()?).await?;
             Ok((output::key_made(&report), 0))
         }
+        Command::Doctor(args) => {
+            let (source, target, url) = args.places()?;
+            let stop = listen()?;
+            let place = match url {
+                Some(url) => Some(doctor::Place {
+                    snapshot: store::open(&url).await?,
+                    probe: store::open(&url.beside(".doctor")).await?,
+                    url,
+                }),
+                None => None,
+            };
+            let options = doctor::Options { source, target, place };
+            let report = stop.unless_stopped(async { Ok(doctor::run(&options).await) }).await?;
+            let code = report.first_bad().map_or(0, |code| code.kind().exit_code());
+            Ok((output::examined(&report), code))
+        }
+        Command::Completions(args) => {
+            let script = generate::completions(args.shell);
+            Ok((output::generated("completions", &args.shell.to_string(), script), 0))
+        }
+        Command::Man(args) => {
+            let page = generate::man_page(args.about.as_deref())?;
+            let about = args.about.as_deref().unwrap_or("milvus-handoff");
+            Ok((output::generated("man", about, page), 0))
+        }
     }
 }
 
@@ -143,13 +172,24 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
         }
         return writeln!(std::io::stdout(), "{}", output::json_line(&result.document));
     }
-    write!(std::io::stdout(), "{text}")
+    let colourful = std::io::stdout().is_terminal() && !no_colour();
+    let text = if colourful { output::painted(&text) } else { text };
+    write!(std::io::stdout(), "{text}")?;
+    // For people at a terminal; scripts know what they do next.
+    if !cli.quiet && std::io::stderr().is_terminal() && !result.next.is_empty() {
+        std::io::stdout().flush()?;
+        writeln!(std::io::stderr(), "\n{}", label("next:", "36"))?;
+        for step in &result.next {
+            writeln!(std::io::stderr(), "  {}", output::one_line(step))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints a failure: what failed, why, what next.
 fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
     let mut stderr = std::io::stderr();
-    writeln!(stderr, "{} {}", label("error:", "31"), output::one_line(&error.to_string()))?;
+    writeln!(stderr, "{} {}", label(&title(error.code()), "31"), output::one_line(&error.to_string()))?;
     if let Some(hint) = error.hint_text() {
         writeln!(stderr, "{} {}", label("hint:", "36"), output::one_line(hint))?;
     }
@@ -163,30 +203,50 @@ fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
 /// A command line that clap refuses, or help that was asked for. With `--json` on the line the
 /// refusal is a document too.
 fn refuse(refusal: &clap::Error) -> ExitCode {
-    let _ = refusal.print();
-    if refusal.use_stderr() {
-        // An argument that is not UTF-8 may be the very reason for the refusal.
-        let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        if args.iter().any(|arg| arg == "--json") {
-            let text = refusal.render().to_string();
-            let said = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
-            let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
-            let first = said.join(" ").trim_start_matches("error: ").to_string();
-            let error = Error::new(ErrorKind::Usage, first).hint("see --help");
-            let known = |arg: &String| Cli::command().find_subcommand(arg).is_some();
-            let command = args.into_iter().skip(1).find(known).unwrap_or_default();
-            let document = output::failure(&command, &error);
-            let _ = writeln!(std::io::stdout(), "{}", output::json_line(&document));
-        }
-        return ExitCode::from(ErrorKind::Usage.exit_code());
+    if !refusal.use_stderr() {
+        let _ = refusal.print();
+        return ExitCode::SUCCESS;
     }
-    ExitCode::SUCCESS
+    let rendered = refusal.render();
+    let plain = rendered.to_string();
+    let shown = if colours() { rendered.ansi().to_string() } else { plain.clone() };
+    // Without anything on the line there is help instead of a refusal.
+    let shown = match plain.starts_with("error:") {
+        true => shown.replacen("error:", &title(Code::Usage), 1),
+        false => shown,
+    };
+    let _ = write!(std::io::stderr(), "{shown}");
+    // An argument that is not UTF-8 may be the very reason for the refusal.
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.iter().any(|arg| arg == "--json") {
+        let said = plain.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+        let first = said.join(" ").trim_start_matches("error: ").to_string();
+        let error = Error::new(Code::Usage, first).hint("see --help");
+        let known = |arg: &String| Cli::command().find_subcommand(arg).is_some();
+        let command = args.into_iter().skip(1).find(known).unwrap_or_default();
+        let document = output::failure(&command, &error);
+        let _ = writeln!(std::io::stdout(), "{}", output::json_line(&document));
+    }
+    ExitCode::from(ErrorKind::Usage.exit_code())
+}
+
+/// What an error begins with: its code can be looked up in `docs/errors.md`.
+fn title(code: Code) -> String {
+    format!("error[{}]:", code.text())
+}
+
+/// Whether stderr may have colours.
+fn colours() -> bool {
+    !no_colour() && std::io::stderr().is_terminal()
+}
+
+fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
 }
 
 fn label(text: &str, color: &str) -> String {
-    let plain =
-        std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || !std::io::stderr().is_terminal();
-    if plain { text.to_string() } else { format!("\x1b[1;{color}m{text}\x1b[0m") }
+    if colours() { format!("\x1b[1;{color}m{text}\x1b[0m") } else { text.to_string() }
 }
 
 fn log_to_stderr(verbose: u8, quiet: bool) {
@@ -200,8 +260,6 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
     };
     // Only this crate's own events: those of libraries may hold requests with credentials.
     let ours = Targets::new().with_target("milvus_handoff", level);
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false);
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::registry().with(lines.with_ansi(ansi).with_filter(ours)).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Stderr).without_time().with_target(false);
+    tracing_subscriber::registry().with(lines.with_ansi(colours()).with_filter(ours)).init();
 }

@@ -8,7 +8,8 @@
 
 use crate::capacity::{ASSUMPTIONS, Estimate};
 use crate::compare::{self, Finding, Kind};
-use crate::error::Error;
+use crate::doctor::{self, Verdict};
+use crate::error::{Code, Error};
 use crate::inspect;
 use crate::milvus::IndexMade;
 use crate::schema::{CollectionName, Key, Schema};
@@ -30,6 +31,22 @@ pub struct Output {
     pub text: String,
     /// What people should know; to stderr.
     pub warnings: Vec<String>,
+    /// What people do next.
+    pub next: Vec<String>,
+}
+
+impl Output {
+    /// With what people do next.
+    pub fn followed_by(self, next: Vec<String>) -> Self {
+        Output { next, ..self }
+    }
+}
+
+/// A text that was made for another program to read.
+pub fn generated(command: &str, about: &str, text: String) -> Output {
+    let rest = json!({"about": about, "text": text, "warnings": []});
+    let document = document(command, "successful", rest);
+    Output { document, text, warnings: Vec::new(), next: Vec::new() }
 }
 
 pub(crate) fn document(command: &str, status: &str, rest: Value) -> Value {
@@ -50,6 +67,7 @@ pub fn failure(command: &str, error: &Error) -> Value {
         "failed",
         json!({"error": {
             "kind": error.kind().name(),
+            "code": error.code().text(),
             "exit_code": error.kind().exit_code(),
             "message": error.message(),
             "causes": error.causes(),
@@ -155,7 +173,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
             pace(&outcome.totals, outcome.seconds)
         );
     }
-    Output { document, text, warnings: outcome.warnings.clone() }
+    Output { document, text, warnings: outcome.warnings.clone(), next: Vec::new() }
 }
 
 fn export_collection_json(collection: &export::CollectionOutcome) -> Value {
@@ -250,7 +268,7 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
             pace(&outcome.totals, outcome.seconds)
         );
     }
-    Output { document, text, warnings: outcome.warnings.clone() }
+    Output { document, text, warnings: outcome.warnings.clone(), next: Vec::new() }
 }
 
 fn import_collection_json(collection: &import::CollectionOutcome) -> Value {
@@ -292,6 +310,7 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
         "totals": totals_json(&report.opened.commit.totals),
         "signatures": signatures_json(&report.signatures),
         "problems": problems,
+        "code": (!good).then_some(Code::Integrity.text()),
         "warnings": report.notes,
         "seconds": report.seconds,
     });
@@ -320,11 +339,12 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
     } else {
         let _ = writeln!(
             text,
-            "Failed: {} found in {objects} (checked: {looked})",
-            plural(report.problems.len() as u64, "problem")
+            "Failed: {} found in {objects} (checked: {looked}) [{}]",
+            plural(report.problems.len() as u64, "problem"),
+            Code::Integrity.text()
         );
     }
-    Output { document, text, warnings: report.notes.clone() }
+    Output { document, text, warnings: report.notes.clone(), next: Vec::new() }
 }
 
 /// Signatures that hold, and those that nobody asked to check; bad ones are problems or warnings.
@@ -386,6 +406,7 @@ pub fn signed(url: &str, report: &sign::Report) -> Output {
         document: document("sign", "successful", rest),
         text,
         warnings: report.opened.signature_warnings(),
+        next: Vec::new(),
     }
 }
 
@@ -408,7 +429,83 @@ pub fn key_made(report: &keygen::Report) -> Output {
     let _ = writeln!(text, "public key  {public} (give it away)");
     let _ = writeln!(text, "            {key}");
     let _ = writeln!(text, "Successful: made the key {}", report.key.id());
-    Output { document: document("keygen", "successful", rest), text, warnings: Vec::new() }
+    Output { document: document("keygen", "successful", rest), text, warnings: Vec::new(), next: Vec::new() }
+}
+
+// ---- doctor ----
+
+/// Marks that begin the lines of checks, and their colours on a terminal that wants them.
+const GOOD: &str = "  ok    ";
+const NOTE: &str = "  note  ";
+const BAD: &str = "  FAIL  ";
+const COLOURS: [(&str, &str); 3] = [(GOOD, "32"), (NOTE, "33"), (BAD, "31")];
+
+/// What `doctor` found.
+pub fn examined(report: &doctor::Report) -> Output {
+    let (bad, noted) = report.counts();
+    let checks: Vec<_> = report.checks.iter().map(check_json).collect();
+    let rest = json!({
+        "checks": checks,
+        "red": bad,
+        "notes": noted,
+        "code": report.first_bad().map(Code::text),
+        "policy": report.policy,
+        "warnings": [],
+        "seconds": report.seconds,
+    });
+    let document = document("doctor", if bad == 0 { "successful" } else { "failed" }, rest);
+    let mut text = String::new();
+    let mut about = None;
+    for check in &report.checks {
+        if about != Some(check.about) {
+            let _ = writeln!(text, "{}{}", if about.is_some() { "\n" } else { "" }, check.about.name());
+            about = Some(check.about);
+        }
+        let (mark, code) = match check.verdict {
+            Verdict::Good => (GOOD, String::new()),
+            Verdict::Note => (NOTE, String::new()),
+            Verdict::Bad(code) => (BAD, format!(" [{}]", code.text())),
+        };
+        let _ = writeln!(text, "{mark}{:<13}{}{code}", check.name, one_line(&check.says));
+        if let Some(fix) = &check.fix {
+            let _ = writeln!(text, "{:21}{}", "", one_line(fix));
+        }
+    }
+    if let Some(policy) = &report.policy {
+        let _ = writeln!(text, "\nthe smallest policy for this:\n{}", policy.trim_end());
+    }
+    let all = plural(report.checks.len() as u64, "check");
+    let notes = plural(noted as u64, "note");
+    let _ = match report.first_bad() {
+        None => writeln!(text, "\nSuccessful: nothing is in the way ({all}, {notes})"),
+        Some(code) => writeln!(text, "\nFailed: {bad} of {all} red, {notes} [{}]", code.text()),
+    };
+    Output { document, text, warnings: Vec::new(), next: Vec::new() }
+}
+
+fn check_json(check: &doctor::Check) -> Value {
+    let (verdict, code) = match check.verdict {
+        Verdict::Good => ("good", None),
+        Verdict::Note => ("note", None),
+        Verdict::Bad(code) => ("red", Some(code.text())),
+    };
+    json!({
+        "about": check.about.name(),
+        "check": check.name,
+        "verdict": verdict,
+        "code": code,
+        "says": check.says,
+        "fix": check.fix,
+    })
+}
+
+/// With colours in place of nothing else: the marks stay, for those who do not see the difference.
+pub fn painted(text: &str) -> String {
+    let line = |line: &str| match COLOURS.iter().find(|(mark, _)| line.starts_with(mark)) {
+        Some((mark, colour)) => format!("\x1b[{colour}m{mark}\x1b[0m{}", &line[mark.len()..]),
+        None => line.to_string(),
+    };
+    text.split_inclusive('\n').map(line).collect()
 }
 
 // ---- compare ----
@@ -428,6 +525,7 @@ pub fn compared(url: &str, report: &compare::Report) -> Output {
         },
         "target": {"version": report.target},
         "signatures": signatures_json(&report.opened.signatures),
+        "code": (!good).then_some(Code::Different.text()),
         "level": report.level.name(),
         "seed": report.sample.map(|s| s.seed),
         "rows_per_part": report.sample.map(|s| s.rows_per_part),
@@ -440,7 +538,7 @@ pub fn compared(url: &str, report: &compare::Report) -> Output {
         "seconds": report.seconds,
     });
     let document = document("compare", if good { "successful" } else { "failed" }, rest);
-    Output { document, text: compare_text(report), warnings: report.warnings.clone() }
+    Output { document, text: compare_text(report), warnings: report.warnings.clone(), next: Vec::new() }
 }
 
 fn compare_text(report: &compare::Report) -> String {
@@ -494,8 +592,9 @@ fn compare_text(report: &compare::Report) -> String {
         0 => writeln!(text, "Successful: no difference in {of} (compared: {looked}) in {seconds:.1} s"),
         some => writeln!(
             text,
-            "Failed: {} in {differing} of {of} (compared: {looked}) in {seconds:.1} s",
-            plural(some, "difference")
+            "Failed: {} in {differing} of {of} (compared: {looked}) in {seconds:.1} s [{}]",
+            plural(some, "difference"),
+            Code::Different.text()
         ),
     };
     text
@@ -652,7 +751,7 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
     }
     let _ = writeln!(text);
     capacity_text(&mut text, &report.capacity);
-    Output { document, text, warnings: report.opened.signature_warnings() }
+    Output { document, text, warnings: report.opened.signature_warnings(), next: Vec::new() }
 }
 
 pub(crate) fn inspect_collection_json(collection: &CollectionResult, rows: &[Value]) -> Value {

@@ -114,7 +114,48 @@ fn every_command_explains_itself() {
         insta::assert_snapshot!(format!("help-{name}"), help.stdout);
         assert_eq!(run(["help", name]).stdout, help.stdout, "{name}");
         assert!(help.stdout.lines().all(|line| line.chars().count() <= 112), "{name}: lines that wrap");
+        assert!(help.stdout.contains("\nExamples:\n  "), "{name}: no example");
     }
+}
+
+#[test]
+fn shells_complete_and_man_explains() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(["completions", shell]);
+        assert_eq!((script.code, script.stderr.as_str()), (0, ""), "{shell}");
+        // The flags of every command: what a change of one does to all scripts is seen in two.
+        if ["bash", "fish"].contains(&shell) {
+            insta::assert_snapshot!(format!("completions-{shell}"), script.stdout);
+        }
+        assert!(script.stdout.contains("load-source"), "{shell}");
+    }
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let page = run(["man", name]);
+        assert_eq!((page.code, page.stderr.as_str()), (0, ""), "{name}");
+        assert!(page.stdout.contains(".SH SYNOPSIS") && page.stdout.contains("Examples:"), "{name}");
+    }
+    insta::assert_snapshot!("man", run(["man"]).stdout);
+    insta::assert_snapshot!("man-verify", run(["man", "verify"]).stdout);
+    let document = the_document(&run(["completions", "bash", "--json", "-q"]).stdout);
+    assert_eq!(document["text"], run(["completions", "bash"]).stdout);
+}
+
+/// A script that bash cannot read would break every new terminal.
+#[test]
+fn bash_reads_its_completions() {
+    let script = run(["completions", "bash"]).stdout;
+    let asked = format!(
+        "{script}\nCOMP_WORDS=(milvus-handoff verify --le); COMP_CWORD=2\n\
+         _milvus__handoff milvus-handoff --le verify; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    );
+    let bash = Command::new("bash").args(["--norc", "-c", &asked]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&bash.stdout),
+        "--level\n",
+        "{}",
+        String::from_utf8_lossy(&bash.stderr)
+    );
 }
 
 #[test]
@@ -177,6 +218,13 @@ const FAILURES: &[(i32, &[&str])] = &[
     (75, &["export", "[new]", "--source", "[nobody]", "--plan"]),
     (2, &["import", "[good]", "--target", "[nobody]", "--rename", "docs"]),
     (4, &["import", "[good]", "--target", "[nobody]", "-c", "dosc"]),
+    (4, &["import", "[good]", "--target", "[nobody]", "-c", "pages"]),
+    (4, &["import", "[good]", "--target", "[nobody]", "--rename", "dosc=x"]),
+    (2, &["export", "[new]", "--sourse", "[nobody]"]),
+    (2, &["exprt", "[new]"]),
+    (2, &["man", "exprt"]),
+    (2, &["completions", "basch"]),
+    (2, &["verify", "[good]", "--progress", "loud"]),
     (5, &["import", "[good]", "--target", "[nobody]", "--rename", "docs=x", "--rename", "library.pages=default.x"]),
     (75, &["import", "[good]", "--target", "[nobody]"]),
     (4, &["compare", "[missing]", "--target", "[nobody]"]),
@@ -211,6 +259,9 @@ async fn failures_say_what_why_and_what_next() {
         assert_eq!((result.code, result.stdout.as_str()), (*code, ""), "{args:?}: {}", result.stderr);
         assert!(!result.stderr.contains('\u{1b}'), "colours in a pipe: {args:?}");
         assert!(!result.stderr.contains("secret"), "a secret is repeated: {args:?}");
+        // Without anything on the line there is help.
+        let coded = args.is_empty() || result.stderr.starts_with("error[MH-");
+        assert!(coded, "no code: {args:?}: {}", result.stderr);
         let next = ["hint: ", "--help"].iter().any(|next| result.stderr.contains(next));
         assert!(next, "what to do next? {args:?}: {}", result.stderr);
     }
@@ -248,9 +299,11 @@ async fn failures_are_one_document_with_json() {
             assert_eq!(document["command"], named.map_or("", String::as_str), "{args:?}");
             let error = &document["error"];
             assert_eq!(error["exit_code"], *code, "{args:?}");
-            for field in ["kind", "message"] {
+            for field in ["kind", "code", "message"] {
                 assert!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{args:?}: {error}");
             }
+            let title = format!("error[{}]: ", error["code"].as_str().unwrap());
+            assert!(result.stderr.starts_with(&title), "{args:?}: {error}");
             assert!(error["causes"].is_array() && error.get("hint").is_some(), "{error}");
         }
     }
@@ -403,7 +456,7 @@ fn colours_are_for_terminals_that_want_them() {
             "empty is not set"
         );
         let plain = on_a_terminal(command().args(args).env("NO_COLOR", "1"));
-        assert!(plain.starts_with("error: ") && !plain.contains('\u{1b}'), "{args:?}: {plain}");
+        assert!(plain.starts_with("error[MH-") && !plain.contains('\u{1b}'), "{args:?}: {plain}");
     }
 }
 

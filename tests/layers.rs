@@ -18,13 +18,14 @@ const LAYERS: &[&[&str]] = &[
     // The objects that hold signatures are read on the way into a snapshot.
     &["signature"],
     &["fetch", "opened", "loaded", "pages"],
-    &["verify", "inspect", "compare", "export", "sign", "keygen"],
+    &["verify", "inspect", "compare", "export", "sign", "keygen", "doctor"],
     // Checks parts as `verify` does before it touches the target.
     &["import"],
     &["output"],
     // Stories whose results are large enough to be put into words beside them.
     &["report", "diff"],
     &["cli"],
+    &["next", "generate"],
     &["main"],
 ];
 
@@ -67,6 +68,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("minisign", &["signature"]),
     ("rpassword", &["cli"]),
     ("indicatif", &["progress", "output", "report", "diff"]),
+    ("terminal_size", &["progress"]),
+    ("clap_complete", &["cli", "generate"]),
+    ("clap_mangen", &["generate"]),
 ];
 
 /// Crates that are for every module that is not pure.
