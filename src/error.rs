@@ -1,8 +1,12 @@
 //! The one error type of the crate.
 //!
-//! Owns: the kinds of failure, what each means to a caller (exit code, stable name), and how a
-//! failure reads. Does not own: deciding what kind a foreign failure is; `milvus` and `store` do
+//! Owns: the kinds of failure, what each means to a caller (exit code, stable name, code to look
+//! up), and how a failure reads. Does not own: deciding what kind a foreign failure is; `milvus` and `store` do
 //! that where they meet the server or the bucket.
+
+mod code;
+
+pub use code::Code;
 
 use std::fmt;
 
@@ -82,7 +86,7 @@ impl ErrorKind {
 pub struct Error(Box<Inner>);
 
 struct Inner {
-    kind: ErrorKind,
+    code: Code,
     message: String,
     /// What was being done, innermost first.
     context: Vec<String>,
@@ -94,10 +98,10 @@ struct Inner {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A failure of `kind`; `message` names what failed and why.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    /// A failure of a kind, or of one that has a code of its own; `message` names what failed and why.
+    pub fn new(what: impl Into<Code>, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
-            kind,
+            code: what.into(),
             message: message.into(),
             context: Vec::new(),
             hint: None,
@@ -140,7 +144,12 @@ impl Error {
 
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.0.code.kind()
+    }
+
+    /// The code to look up.
+    pub fn code(&self) -> Code {
+        self.0.code
     }
 
     /// What to do next, if there is something to say.
@@ -188,7 +197,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {self}", self.0.kind.name())
+        write!(f, "[{}] {self}", self.0.code.text())
     }
 }
 
@@ -224,6 +233,6 @@ mod tests {
             "export of default.docs: commit: cannot write manifest.json: permission denied"
         );
         assert_eq!(error.hint_text(), Some("inner"));
-        assert_eq!(error.kind().exit_code(), 3);
+        assert_eq!((error.kind().exit_code(), error.code().text()), (3, "MH-DENIED"));
     }
 }

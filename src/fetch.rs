@@ -3,7 +3,7 @@
 //! Owns: spooling and checking one part. Does not own: reading its rows (`part`).
 use crate::blocking::blocking;
 use crate::digest::{Hasher, Sha256};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::snapshot::Part;
 use crate::store::Store;
 use futures::TryStreamExt;
@@ -18,7 +18,7 @@ pub async fn fetch(store: &dyn Store, part: &Part) -> Result<File> {
     };
     let mut chunks = store.read(&part.key).await?.ok_or_else(|| altered("it is missing".into()))?;
     let no_room = |e: std::io::Error| {
-        Error::new(ErrorKind::Temporary, "cannot keep a part on this machine while it is read")
+        Error::new(Code::Disk, "cannot keep a part on this machine while it is read")
             .because(e)
             .hint("see that the temporary folder (TMPDIR) has room for one part per worker, then run the same command again")
     };

@@ -4,7 +4,7 @@
 //! every row, and releasing exactly what was loaded here. Does not own: reading (`pages`), or
 //! what a command says when something is not loaded.
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, LoadState, View};
 use crate::schema::{CollectionName, Schema};
 use crate::stop::Stop;
@@ -96,7 +96,7 @@ pub async fn ensure(
     if let (false, IfUnloaded::Refuse { hint }) = (unloaded.is_empty(), if_unloaded) {
         let names: Vec<_> = unloaded.iter().map(ToString::to_string).collect();
         let what = format!("not loaded, so its rows cannot be read: {}", names.join("; "));
-        return Err(Error::new(ErrorKind::Exists, what).hint(hint));
+        return Err(Error::new(Code::NotLoaded, what).hint(hint));
     }
     // From here on, a failure must release what was loaded, what is half loaded included.
     let mut loaded = Loaded(Vec::new());

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser};
 use milvus_handoff::cli::{Cli, Command};
-use milvus_handoff::error::{Error, ErrorKind, Result};
+use milvus_handoff::error::{Code, Error, ErrorKind, Result};
 use milvus_handoff::output::{self, Output};
 use milvus_handoff::progress::Show;
 use milvus_handoff::stop::Stop;
@@ -149,7 +149,7 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
 /// Prints a failure: what failed, why, what next.
 fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
     let mut stderr = std::io::stderr();
-    writeln!(stderr, "{} {}", label("error:", "31"), output::one_line(&error.to_string()))?;
+    writeln!(stderr, "{} {}", label(&title(error.code()), "31"), output::one_line(&error.to_string()))?;
     if let Some(hint) = error.hint_text() {
         writeln!(stderr, "{} {}", label("hint:", "36"), output::one_line(hint))?;
     }
@@ -163,30 +163,47 @@ fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
 /// A command line that clap refuses, or help that was asked for. With `--json` on the line the
 /// refusal is a document too.
 fn refuse(refusal: &clap::Error) -> ExitCode {
-    let _ = refusal.print();
-    if refusal.use_stderr() {
-        // An argument that is not UTF-8 may be the very reason for the refusal.
-        let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        if args.iter().any(|arg| arg == "--json") {
-            let text = refusal.render().to_string();
-            let said = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
-            let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
-            let first = said.join(" ").trim_start_matches("error: ").to_string();
-            let error = Error::new(ErrorKind::Usage, first).hint("see --help");
-            let known = |arg: &String| Cli::command().find_subcommand(arg).is_some();
-            let command = args.into_iter().skip(1).find(known).unwrap_or_default();
-            let document = output::failure(&command, &error);
-            let _ = writeln!(std::io::stdout(), "{}", output::json_line(&document));
-        }
-        return ExitCode::from(ErrorKind::Usage.exit_code());
+    if !refusal.use_stderr() {
+        let _ = refusal.print();
+        return ExitCode::SUCCESS;
     }
-    ExitCode::SUCCESS
+    let rendered = refusal.render();
+    let plain = rendered.to_string();
+    let shown = if colours() { rendered.ansi().to_string() } else { plain.clone() };
+    // Without anything on the line there is help instead of a refusal.
+    let shown = match plain.starts_with("error:") {
+        true => shown.replacen("error:", &title(Code::Usage), 1),
+        false => shown,
+    };
+    let _ = write!(std::io::stderr(), "{shown}");
+    // An argument that is not UTF-8 may be the very reason for the refusal.
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.iter().any(|arg| arg == "--json") {
+        let said = plain.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+        let first = said.join(" ").trim_start_matches("error: ").to_string();
+        let error = Error::new(Code::Usage, first).hint("see --help");
+        let known = |arg: &String| Cli::command().find_subcommand(arg).is_some();
+        let command = args.into_iter().skip(1).find(known).unwrap_or_default();
+        let document = output::failure(&command, &error);
+        let _ = writeln!(std::io::stdout(), "{}", output::json_line(&document));
+    }
+    ExitCode::from(ErrorKind::Usage.exit_code())
+}
+
+/// What an error begins with: its code can be looked up in `docs/errors.md`.
+fn title(code: Code) -> String {
+    format!("error[{}]:", code.text())
+}
+
+/// Whether stderr may have colours.
+fn colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    !refused && std::io::stderr().is_terminal()
 }
 
 fn label(text: &str, color: &str) -> String {
-    let plain =
-        std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || !std::io::stderr().is_terminal();
-    if plain { text.to_string() } else { format!("\x1b[1;{color}m{text}\x1b[0m") }
+    if colours() { format!("\x1b[1;{color}m{text}\x1b[0m") } else { text.to_string() }
 }
 
 fn log_to_stderr(verbose: u8, quiet: bool) {
@@ -202,6 +219,5 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
     let ours = Targets::new().with_target("milvus_handoff", level);
     let lines =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false);
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::registry().with(lines.with_ansi(ansi).with_filter(ours)).init();
+    tracing_subscriber::registry().with(lines.with_ansi(colours()).with_filter(ours)).init();
 }

@@ -4,7 +4,7 @@
 //! looking at parts (`verify`, `import`).
 
 use crate::digest::Sha256;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::signature::{self, Found, PublicKey, State};
 use crate::snapshot::{Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, keys};
 use crate::store::Store;
@@ -62,7 +62,7 @@ async fn read(store: &dyn Store, trust: &Trust) -> Result<Opened> {
     let digest = Sha256::of(&commit_bytes);
     if let Some(expected) = trust.expect.filter(|expected| *expected != digest) {
         return Err(Error::new(
-            ErrorKind::Integrity,
+            Code::Digest,
             format!("COMMIT.json has sha256 {digest}, expected was {expected}"),
         )
         .hint("this is not the snapshot that was announced: ask the exporter for the digest that `export` printed"));
@@ -108,10 +108,10 @@ async fn read(store: &dyn Store, trust: &Trust) -> Result<Opened> {
 async fn not_committed(store: &dyn Store) -> Result<Error> {
     let begun = store.head(keys::PLAN).await?.is_some();
     Ok(if begun {
-        Error::new(ErrorKind::NotFound, "the snapshot is not committed: its export has not finished")
+        Error::new(Code::NotCommitted, "the snapshot is not committed: its export has not finished")
             .hint("run the same `export` command again; it goes on from where it stopped")
     } else {
-        Error::new(ErrorKind::NotFound, "there is no snapshot here: COMMIT.json does not exist")
+        Error::new(Code::NoSnapshot, "there is no snapshot here: COMMIT.json does not exist")
             .hint("check the URL: it is the one that was given to `export`")
     })
 }

@@ -8,7 +8,7 @@
 
 use crate::capacity::{ASSUMPTIONS, Estimate};
 use crate::compare::{self, Finding, Kind};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::inspect;
 use crate::milvus::IndexMade;
 use crate::schema::{CollectionName, Key, Schema};
@@ -50,6 +50,7 @@ pub fn failure(command: &str, error: &Error) -> Value {
         "failed",
         json!({"error": {
             "kind": error.kind().name(),
+            "code": error.code().text(),
             "exit_code": error.kind().exit_code(),
             "message": error.message(),
             "causes": error.causes(),
@@ -292,6 +293,7 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
         "totals": totals_json(&report.opened.commit.totals),
         "signatures": signatures_json(&report.signatures),
         "problems": problems,
+        "code": (!good).then_some(Code::Integrity.text()),
         "warnings": report.notes,
         "seconds": report.seconds,
     });
@@ -320,8 +322,9 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
     } else {
         let _ = writeln!(
             text,
-            "Failed: {} found in {objects} (checked: {looked})",
-            plural(report.problems.len() as u64, "problem")
+            "Failed: {} found in {objects} (checked: {looked}) [{}]",
+            plural(report.problems.len() as u64, "problem"),
+            Code::Integrity.text()
         );
     }
     Output { document, text, warnings: report.notes.clone() }
@@ -428,6 +431,7 @@ pub fn compared(url: &str, report: &compare::Report) -> Output {
         },
         "target": {"version": report.target},
         "signatures": signatures_json(&report.opened.signatures),
+        "code": (!good).then_some(Code::Different.text()),
         "level": report.level.name(),
         "seed": report.sample.map(|s| s.seed),
         "rows_per_part": report.sample.map(|s| s.rows_per_part),
@@ -494,8 +498,9 @@ fn compare_text(report: &compare::Report) -> String {
         0 => writeln!(text, "Successful: no difference in {of} (compared: {looked}) in {seconds:.1} s"),
         some => writeln!(
             text,
-            "Failed: {} in {differing} of {of} (compared: {looked}) in {seconds:.1} s",
-            plural(some, "difference")
+            "Failed: {} in {differing} of {of} (compared: {looked}) in {seconds:.1} s [{}]",
+            plural(some, "difference"),
+            Code::Different.text()
         ),
     };
     text

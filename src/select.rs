@@ -3,7 +3,7 @@
 //! Owns: `-c`, `--exclude`, `--rename` and `--auto-id`. Pure. Does not own: asking servers or manifests which
 //! collections there are.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::schema::{CollectionName, DEFAULT_DATABASE};
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ impl Selection {
         for pattern in &self.include {
             if !known.iter().any(|item| pattern.matches(name(item))) {
                 let what = if pattern.literal { "there is no collection" } else { "no collection matches" };
-                let error = Error::new(ErrorKind::NotFound, format!("{what} {}", pattern.text));
+                let error = Error::new(Code::NoCollection, format!("{what} {}", pattern.text));
                 return Err(match nearest(&pattern.text, known.iter().map(&name)) {
                     Some(near) => error.hint(format!("did you mean {near}?")),
                     None => error.hint("list the collections with `--plan` and without `-c`"),
@@ -101,19 +101,27 @@ impl Selection {
         };
         let picked: Vec<_> = known.iter().filter(|item| wanted(name(item))).collect();
         if picked.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, "no collection is selected")
+            return Err(Error::new(Code::NoCollection, "no collection is selected")
                 .hint("check `-c`, `--exclude`, the database in the address, and what the user may see"));
         }
         Ok(picked)
     }
 }
 
-/// The known name that a mistyped one is probably meant to be.
-fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a CollectionName>) -> Option<String> {
+/// The known name that a mistyped one is probably meant to be: one that is spelled nearly so, or
+/// the same one in another database.
+pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a CollectionName>) -> Option<String> {
+    let wanted = text.to_lowercase();
+    let bare = wanted.split_once('.').map_or(wanted.as_str(), |(_, name)| name);
     known
-        .map(|name| (distance(text, &name.to_string()), name))
-        .filter(|(distance, name)| *distance <= 1 + name.name.len() / 4)
-        .min_by_key(|(distance, _)| *distance)
+        .filter_map(|name| {
+            let bearable = 1 + name.name.chars().count() / 4;
+            let whole = (false, distance(&wanted, &name.to_string().to_lowercase()));
+            let elsewhere = (true, distance(bare, &name.name.to_lowercase()));
+            let rank = [whole, elsewhere].into_iter().find(|(_, distance)| *distance <= bearable)?;
+            Some((rank, name))
+        })
+        .min_by_key(|(rank, _)| *rank)
         .map(|(_, name)| name.to_string())
 }
 
@@ -169,15 +177,19 @@ impl Renames {
             targets.push(target);
         }
         if let Some(unused) = used.iter().position(|used| !used) {
-            let from = match &self.0[unused] {
-                Rename::One { from, .. } => from.to_string(),
-                Rename::Database { from, .. } => format!("{from}.*"),
+            let (from, near) = match &self.0[unused] {
+                Rename::One { from, .. } => {
+                    let from = from.to_string();
+                    let near = nearest(&from, names.iter());
+                    (from, near)
+                }
+                Rename::Database { from, .. } => (format!("{from}.*"), None),
             };
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("--rename names {from}, which is not among the selected collections"),
-            )
-            .hint("see `milvus-handoff inspect` for the names in the snapshot"));
+            let what = format!("--rename names {from}, which is not among the selected collections");
+            return Err(Error::new(Code::NoCollection, what).hint(match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => "see `milvus-handoff inspect` for the names in the snapshot".into(),
+            }));
         }
         Ok(targets)
     }
@@ -274,6 +286,11 @@ mod tests {
         let error = pick(&["default.dosc"], &[], None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.hint_text(), Some("did you mean default.docs?"));
+        let guess = |wanted: &str| pick(&[wanted], &[], None).unwrap_err().hint_text().map(str::to_string);
+        assert_eq!(guess("pages").unwrap(), "did you mean books.pages?", "in another database");
+        assert_eq!(guess("DOCS").unwrap(), "did you mean default.docs?");
+        assert_eq!(guess("book.pages").unwrap(), "did you mean books.pages?");
+        assert!(guess("entirely_else").unwrap().starts_with("list the collections"));
         assert_eq!(pick(&["docs", "zzz*"], &[], None).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
@@ -303,6 +320,8 @@ mod tests {
             ErrorKind::Exists
         );
         assert_eq!(rename(&["c=b"], &["default.a"], None).unwrap_err().kind(), ErrorKind::NotFound);
+        let mistyped = rename(&["dosc=b"], &["default.docs"], None).unwrap_err();
+        assert_eq!(mistyped.hint_text(), Some("did you mean default.docs?"));
         for wrong in ["a", "a=", "=b", "a*=b", "db.*=x.y", "a=b=c"] {
             assert_eq!(
                 rename(&[wrong], &["default.a"], None).unwrap_err().kind(),

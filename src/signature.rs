@@ -8,7 +8,7 @@
 
 use crate::blocking::blocking;
 use crate::digest::Sha256;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::snapshot::{Commit, MAX_SIGNATURE_BYTES, keys};
 use crate::store::{Body, Put, Store};
 use base64::Engine;
@@ -111,7 +111,7 @@ impl SigningKey {
         secret_bytes(text).ok_or_else(not_a_key)?;
         let locked = SecretKeyBox::from_string(text).map_err(|e| not_a_key().because(e))?;
         let key = locked.into_secret_key(Some(password)).map_err(|e| match e.kind() {
-            minisign::ErrorKind::Verify => Error::new(ErrorKind::Denied, "the password does not open the secret key")
+            minisign::ErrorKind::Verify => Error::new(Code::KeyPassword, "the password does not open the secret key")
                 .hint("check the password; it comes from --key-password-file, MILVUS_HANDOFF_KEY_PASSWORD or the terminal"),
             _ => not_a_key().because(e),
         })?;
@@ -320,7 +320,7 @@ pub async fn require(store: &dyn Store, commit_bytes: &[u8], trusted: &[PublicKe
         ids.join(", "),
         wrong.as_deref().unwrap_or_default()
     );
-    Err(Error::new(ErrorKind::Integrity, message).hint(match wrong {
+    Err(Error::new(Code::Signature, message).hint(match wrong {
         Some(_) => "the snapshot or its signature was altered; do not use it, and ask the signer",
         None => "ask the exporter to sign it (`milvus-handoff sign`), or for the key that it was signed with",
     }))

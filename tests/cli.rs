@@ -177,6 +177,10 @@ const FAILURES: &[(i32, &[&str])] = &[
     (75, &["export", "[new]", "--source", "[nobody]", "--plan"]),
     (2, &["import", "[good]", "--target", "[nobody]", "--rename", "docs"]),
     (4, &["import", "[good]", "--target", "[nobody]", "-c", "dosc"]),
+    (4, &["import", "[good]", "--target", "[nobody]", "-c", "pages"]),
+    (4, &["import", "[good]", "--target", "[nobody]", "--rename", "dosc=x"]),
+    (2, &["export", "[new]", "--sourse", "[nobody]"]),
+    (2, &["exprt", "[new]"]),
     (5, &["import", "[good]", "--target", "[nobody]", "--rename", "docs=x", "--rename", "library.pages=default.x"]),
     (75, &["import", "[good]", "--target", "[nobody]"]),
     (4, &["compare", "[missing]", "--target", "[nobody]"]),
@@ -211,6 +215,9 @@ async fn failures_say_what_why_and_what_next() {
         assert_eq!((result.code, result.stdout.as_str()), (*code, ""), "{args:?}: {}", result.stderr);
         assert!(!result.stderr.contains('\u{1b}'), "colours in a pipe: {args:?}");
         assert!(!result.stderr.contains("secret"), "a secret is repeated: {args:?}");
+        // Without anything on the line there is help.
+        let coded = args.is_empty() || result.stderr.starts_with("error[MH-");
+        assert!(coded, "no code: {args:?}: {}", result.stderr);
         let next = ["hint: ", "--help"].iter().any(|next| result.stderr.contains(next));
         assert!(next, "what to do next? {args:?}: {}", result.stderr);
     }
@@ -248,9 +255,11 @@ async fn failures_are_one_document_with_json() {
             assert_eq!(document["command"], named.map_or("", String::as_str), "{args:?}");
             let error = &document["error"];
             assert_eq!(error["exit_code"], *code, "{args:?}");
-            for field in ["kind", "message"] {
+            for field in ["kind", "code", "message"] {
                 assert!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{args:?}: {error}");
             }
+            let title = format!("error[{}]: ", error["code"].as_str().unwrap());
+            assert!(result.stderr.starts_with(&title), "{args:?}: {error}");
             assert!(error["causes"].is_array() && error.get("hint").is_some(), "{error}");
         }
     }
@@ -403,7 +412,7 @@ fn colours_are_for_terminals_that_want_them() {
             "empty is not set"
         );
         let plain = on_a_terminal(command().args(args).env("NO_COLOR", "1"));
-        assert!(plain.starts_with("error: ") && !plain.contains('\u{1b}'), "{args:?}: {plain}");
+        assert!(plain.starts_with("error[MH-") && !plain.contains('\u{1b}'), "{args:?}: {plain}");
     }
 }
 

@@ -36,13 +36,13 @@ pub use counts::PartitionRows;
 pub use found::{Finding, Found, Kind, LISTED, SHOWN_PER_KIND, listed};
 pub use snapshots::{InSnapshot, SnapshotRows, snapshots};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::loaded::{self, IfUnloaded, Reads};
 use crate::milvus::{Client, Endpoint, Scan, View};
 use crate::opened::{self, Opened, Trust};
 use crate::progress::{Progress, Show};
 use crate::schema::{CollectionName, Schema};
-use crate::select::{AutoId, Renames, Selection};
+use crate::select::{self, AutoId, Renames, Selection};
 use crate::snapshot::{CollectionResult, Manifest};
 use crate::stop::Stop;
 use crate::store::Store;
@@ -350,7 +350,7 @@ async fn jobs<'a>(manifest: &'a Manifest, server: &Client, options: &Options) ->
     let mut absent = Vec::new();
     for (source, name) in picked.into_iter().zip(targets) {
         let Some(described) = server.describe(&name).await? else {
-            absent.push(name.to_string());
+            absent.push((&source.meta.name, name));
             continue;
         };
         let schema = described.schema.map_err(|refusals| {
@@ -364,6 +364,16 @@ async fn jobs<'a>(manifest: &'a Manifest, server: &Client, options: &Options) ->
     if absent.is_empty() {
         return Ok(jobs);
     }
-    Err(Error::new(ErrorKind::NotFound, format!("not on the server: {}", absent.join(", ")))
-        .hint("say with `--rename` where they are, or name others with `-c`"))
+    let names: Vec<_> = absent.iter().map(|(_, name)| name.to_string()).collect();
+    let mut error = Error::new(Code::NoCollection, format!("not on the server: {}", names.join(", ")))
+        .hint("say with `--rename` where they are, or name others with `-c`");
+    for (source, name) in absent {
+        // A refusal to list must not hide what is missing.
+        let there = server.collections(&name.database).await.unwrap_or_default();
+        let there: Vec<_> = there.iter().map(|other| CollectionName::new(&name.database, other)).collect();
+        if let Some(near) = select::nearest(&name.to_string(), there.iter()) {
+            error = error.also_hint(&format!("did you mean `--rename {source}={near}`?"));
+        }
+    }
+    Err(error)
 }

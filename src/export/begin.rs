@@ -1,7 +1,7 @@
 //! Step 6: writing the plan, or taking up the work of an earlier run.
 
 use crate::digest::Sha256;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::snapshot::{
     CollectionMeta, MAX_COMMIT_BYTES, MAX_PLAN_BYTES, MAX_RECEIPT_BYTES, Plan, Receipt, Unit, keys,
 };
@@ -37,7 +37,7 @@ pub async fn refuse_committed(store: &dyn Store) -> Result<()> {
     match if_allowed(store.get(keys::COMMIT, MAX_COMMIT_BYTES).await)? {
         None => Ok(()),
         Some(_) => {
-            Err(Error::new(ErrorKind::Exists, format!("{} is a committed snapshot already", store.place()))
+            Err(Error::new(Code::PrefixTaken, format!("{} is a committed snapshot already", store.place()))
                 .hint("export under another name, or remove that snapshot first"))
         }
     }
@@ -57,7 +57,7 @@ pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
              overwritten",
             store.place()
         );
-        return Err(Error::new(ErrorKind::Unsupported, what).hint(
+        return Err(Error::new(Code::BucketCannot, what).hint(
             "allow s3:GetObject and s3:ListBucket too, or use a bucket that honours `If-None-Match: *`",
         ));
     }
@@ -74,14 +74,14 @@ pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
 }
 
 fn other(store: &dyn Store) -> Error {
-    Error::new(ErrorKind::Exists, format!("another export to {} has just begun", store.place()))
+    Error::new(Code::PrefixTaken, format!("another export to {} has just begun", store.place()))
         .hint("wait for it, or export under another name")
 }
 
 /// There is a plan that may not be read.
 fn taken(store: &dyn Store) -> Error {
     let what = format!("{} is taken, and these credentials may not read what is there", store.place());
-    Error::new(ErrorKind::Exists, what)
+    Error::new(Code::PrefixTaken, what)
         .hint("export under another name; to go on with an interrupted export, allow s3:GetObject")
 }
 
@@ -113,7 +113,7 @@ async fn refuse_strangers(store: &dyn Store) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::Denied => Ok(()),
         Err(e) => Err(e),
         Ok(Some(entry)) => Err(Error::new(
-            ErrorKind::Exists,
+            Code::PrefixTaken,
             format!("{} is not empty: it holds {}", store.place(), entry.key),
         )
         .hint("give the snapshot a name of its own, such as a new folder below this one")),
@@ -154,7 +154,7 @@ async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun
     let plan = Plan::parse(&bytes)?;
     if let Some(difference) = difference(&wanted, &plan) {
         return Err(Error::new(
-            ErrorKind::Exists,
+            Code::PrefixTaken,
             format!("{} holds an unfinished export, and it is not this one: {difference}", store.place()),
         )
         .hint("run the same command as then to finish it, or export under another name"));

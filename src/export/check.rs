@@ -9,7 +9,7 @@ use super::unit::scan;
 use super::{Options, source_changed, view};
 use crate::columns::Keys;
 use crate::digest::Hasher;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, ServerKind, View};
 use crate::pages::{Reader, key_column};
 use crate::schema::Key;
@@ -178,7 +178,7 @@ async fn explain_surplus(
         return Ok(explained);
     }
     Err(Error::new(
-        ErrorKind::Integrity,
+        Code::Count,
         format!(
             "the server counts {server} rows, but hands out {rows}; {explained} of the missing ones share a key with \
              a newer row, {} are not explained",

@@ -1,6 +1,6 @@
 //! Step 2: which collections, and everything about them that a target needs.
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::milvus::Client;
 use crate::schema::CollectionName;
 use crate::select::Selection;
@@ -12,21 +12,26 @@ use std::collections::BTreeSet;
 pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<CollectionMeta>> {
     let mut known = Vec::new();
     let databases = source.databases().await.context(|| "listing databases")?;
-    for database in &databases {
-        if selection.concerns_database(database) {
-            let names = source.collections(database).await?;
-            known.extend(names.into_iter().map(|name| CollectionName::new(database, name)));
-        }
+    let (concerned, others): (Vec<_>, Vec<_>) =
+        databases.iter().partition(|database| selection.concerns_database(database));
+    for database in concerned {
+        known.extend(collections_of(source, database).await?);
     }
     known.sort();
     if let Some(database) = source.database.as_ref().filter(|d| !databases.contains(d)) {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no database {database:?}"))
             .hint("check the database in the address"));
     }
+    if selection.pick(&known, |name| name).is_err() {
+        // What was meant may be elsewhere: the refusal says so if these users may see it.
+        for database in others {
+            known.extend(collections_of(source, database).await.unwrap_or_default());
+        }
+    }
     let mut metas = Vec::new();
     let mut refusals = Vec::new();
     for name in selection.pick(&known, |name| name)? {
-        let gone = || Error::new(ErrorKind::NotFound, format!("{name} was dropped a moment ago"));
+        let gone = || Error::new(Code::NoCollection, format!("{name} was dropped a moment ago"));
         let described = source.describe(name).await?.ok_or_else(gone)?;
         let schema = match described.schema {
             Ok(schema) => schema,
@@ -59,6 +64,11 @@ pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<C
     }
     Err(Error::new(ErrorKind::Unsupported, format!("cannot be copied exactly: {}", refusals.join("; ")))
         .hint("leave these collections out with `--exclude`"))
+}
+
+async fn collections_of(source: &Client, database: &str) -> Result<Vec<CollectionName>> {
+    let names = source.collections(database).await?;
+    Ok(names.into_iter().map(|name| CollectionName::new(database, name)).collect())
 }
 
 /// The databases that the collections are in.

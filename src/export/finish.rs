@@ -2,7 +2,7 @@
 
 use super::begin::{Begun, if_allowed};
 use crate::digest::Sha256;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::signature::{self, KeyId, SigningKey};
 use crate::snapshot::{
     CollectionResult, Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, ObjectRef, Plan, Receipt, keys,
@@ -115,7 +115,7 @@ async fn put_same(key: &str, bytes: Vec<u8>, max_bytes: u64, store: &dyn Store) 
     if found.as_deref() == Some(bytes.as_slice()) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Exists, format!("another export has written a different {key}"))
+    Err(Error::new(Code::PrefixTaken, format!("another export has written a different {key}"))
         .hint("export under another name"))
 }
 

@@ -1,7 +1,7 @@
 //! Steps 2 and 8: the parts before, the counts after.
 
 use super::plan::Job;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::milvus::{Client, View};
 use crate::progress::Progress;
 use crate::snapshot::ObjectRef;
@@ -77,8 +77,5 @@ pub async fn count(target: &Client, job: &Job<'_>, keep_loaded: bool, inexact: b
     if counted == expected {
         return Ok(counted);
     }
-    Err(Error::new(
-        ErrorKind::Integrity,
-        format!("the target counts {counted} rows, the snapshot has {expected}"),
-    ))
+    Err(Error::new(Code::Count, format!("the target counts {counted} rows, the snapshot has {expected}")))
 }

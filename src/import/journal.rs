@@ -10,7 +10,7 @@
 
 use crate::blocking::blocking;
 use crate::digest::Sha256;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::milvus::KeyPolicy;
 use crate::schema::CollectionName;
 use serde::{Deserialize, Serialize};
@@ -336,7 +336,7 @@ fn lock(file: &File, path: &Path) -> Result<()> {
             }
             Err(TryLockError::WouldBlock) => {
                 let what = format!("another import with the journal {} is running", path.display());
-                return Err(Error::new(ErrorKind::Exists, what)
+                return Err(Error::new(Code::Journal, what)
                     .hint("wait until it ends, then run the same command again if it did not finish"));
             }
             Err(TryLockError::Error(e)) => return Err(unusable(path, e)),
@@ -356,7 +356,7 @@ fn create(path: &Path, identity: &Identity) -> Result<File> {
     };
     let (mut file, folder) = begun().map_err(|e| match e.kind() {
         std::io::ErrorKind::AlreadyExists => Error::new(
-            ErrorKind::Exists,
+            Code::Journal,
             format!("another import with the journal {} has just begun", path.display()),
         )
         .hint("wait until it ends, then run the same command again if it did not finish"),
@@ -438,7 +438,7 @@ fn other_import(path: &Path, found: &str, wanted: &Identity) -> Error {
             .hint("use the milvus-handoff that wrote it, or name another file with `--journal`");
         }
     };
-    Error::new(ErrorKind::Exists, format!("{place} is the journal of another import: {what}")).hint(hint)
+    Error::new(Code::Journal, format!("{place} is the journal of another import: {what}")).hint(hint)
 }
 
 fn damaged(path: &Path) -> Error {

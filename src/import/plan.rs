@@ -4,7 +4,7 @@ use super::journal::{Creation, Identity, Journal, Noted, PartState};
 use super::{CollectionOutcome, Options, takes};
 use crate::capacity::{Estimate, Load};
 use crate::digest::Sha256;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::milvus::{
     Client, Endpoint, IndexMade, KeyPolicy, ServerInfo, ServerKind, is_portable_database_property,
     is_portable_property,
@@ -154,7 +154,7 @@ pub async fn against_target<'a>(
         jobs.iter().flat_map(|job| takes::unsupported(&target.info, job)).collect();
     if !unsupported.is_empty() {
         let what = format!("the target, {}, cannot take: {}", target.info, unsupported.join("; "));
-        return Err(Error::new(ErrorKind::Unsupported, what)
+        return Err(Error::new(Code::TargetCannot, what)
             .hint("import into a newer server, or leave these collections out with `-c`"));
     }
 
@@ -162,7 +162,7 @@ pub async fn against_target<'a>(
     if !refused.is_empty() {
         let names = refused.into_iter().collect::<Vec<_>>().join(", ");
         let what = format!("the target, {}, does not take these names: {names}", target.info);
-        return Err(Error::new(ErrorKind::Unsupported, what).hint(
+        return Err(Error::new(Code::TargetCannot, what).hint(
             "it takes ASCII letters, digits and underscores: give collections and databases another name with `--rename`, \
              leave aliases out with `--no-aliases`, and leave out with `-c` what has such fields or partitions",
         ));
@@ -173,7 +173,7 @@ pub async fn against_target<'a>(
             "the target, {}, makes the keys of {} itself and takes no others, so the keys cannot be kept",
             target.info, job.source.meta.name
         );
-        return Err(Error::new(ErrorKind::Unsupported, what).hint(
+        return Err(Error::new(Code::TargetCannot, what).hint(
             "choose: `--auto-id as-field` keeps the keys, but new rows must then bring theirs; `--auto-id regenerate` \
              makes new keys, and the old ones are lost; or import into Milvus 2.5.19, 2.6.3 or newer",
         ));
@@ -200,7 +200,7 @@ pub async fn against_target<'a>(
         }
     } else if let Some(database) = wanted.iter().find(|d| **d != DEFAULT_DATABASE) {
         let what = format!("the target has no databases, so there is no place for {database}.*");
-        return Err(Error::new(ErrorKind::Unsupported, what).hint(format!(
+        return Err(Error::new(Code::TargetCannot, what).hint(format!(
             "put the collections into its only database with `--rename {database}.*={DEFAULT_DATABASE}.*`"
         )));
     }
@@ -246,7 +246,7 @@ pub async fn against_target<'a>(
             let name = CollectionName::new(&job.target.database, alias);
             if let Some(other) = names.insert(name.clone(), format!("alias {alias:?} of {}", job.target)) {
                 let what = format!("alias {alias:?} of {} collides with {other}", job.target);
-                return Err(Error::new(ErrorKind::Exists, what).hint("leave aliases out with `--no-aliases`"));
+                return Err(Error::new(Code::TargetTaken, what).hint("leave aliases out with `--no-aliases`"));
             }
             if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
                 free_alias(target, job, &name).await?;
@@ -342,13 +342,13 @@ async fn free_alias(target: &Client, job: &Job<'_>, alias: &CollectionName) -> R
 }
 
 fn exists(name: &CollectionName, what: &str) -> Error {
-    Error::new(ErrorKind::Exists, format!("{what} named {name} exists on the target already"))
+    Error::new(Code::TargetTaken, format!("{what} named {name} exists on the target already"))
         .hint("import under another name with `--rename`, or remove the one that is there; an interrupted import goes on only with its own journal: the same command, on the same machine or with the same `--journal`")
 }
 
 fn not_ours(name: &CollectionName, why: &str) -> Error {
     let what = format!("{name} exists on the target and is not what this import has made there: {why}");
-    Error::new(ErrorKind::Exists, what)
+    Error::new(Code::TargetTaken, what)
         .hint("import under another name with `--rename`, or remove the one that is there and run the same command again")
 }
 
@@ -356,7 +356,7 @@ fn check_partitions(has_partitions: bool, job: &Job<'_>) -> Result<()> {
     let named = job.source.meta.partitions.iter().any(|p| p != DEFAULT_PARTITION);
     if named && !job.source.meta.schema.has_partition_key() && !has_partitions {
         let what = format!("{} has partitions, and the target has none", job.source.meta.name);
-        return Err(Error::new(ErrorKind::Unsupported, what).hint("leave this collection out with `-c`"));
+        return Err(Error::new(Code::TargetCannot, what).hint("leave this collection out with `-c`"));
     }
     Ok(())
 }
@@ -437,7 +437,7 @@ fn may_be_dropped(name: &CollectionName, id: i64, rows: u64) -> Result<()> {
         "{name} has {rows} rows, some of them perhaps twice, since an earlier run was interrupted; keys that the target \
          makes do not tell which, and this target does not tell whether the collection is the one that was made for them"
     );
-    Err(Error::new(ErrorKind::Exists, what)
+    Err(Error::new(Code::TargetTaken, what)
         .hint("see that nothing else is in it, drop it there, and run the same command again: it begins this collection anew"))
 }
 

@@ -6,7 +6,7 @@
 //! all (`plan`), or whether a value fits its type (`columns`).
 
 use crate::columns::{Keys, sparse_pairs};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Code, Error};
 use crate::milvus::{ServerInfo, ServerKind};
 use crate::schema::{Column, FieldType};
 use arrow_array::cast::AsArray;
@@ -58,7 +58,7 @@ impl Particular {
                     let key = Keys::of(batch, key_field)?.get(row);
                     let what =
                         format!("field {:?} ({}): {why}, row with key {key}", column.name, column.kind);
-                    return Err(Error::new(ErrorKind::Unsupported, what)
+                    return Err(Error::new(Code::TargetCannot, what)
                         .hint("import into a newer server, or leave this collection out with `-c`"));
                 }
             }

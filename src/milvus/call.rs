@@ -1,7 +1,7 @@
 //! One way to call an RPC: bytes out, bytes in, one error type that says what the failure means.
 
 use super::connect::Client;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Code, Error, ErrorKind};
 use base64::Engine;
 use bytes::{Buf, BufMut, Bytes};
 use milvus::proto::common::Status;
@@ -272,29 +272,29 @@ impl From<RpcError> for Error {
             Failure::NotLoaded => Error::new(ErrorKind::Temporary, says)
                 .hint("it was loaded when this command began: load it, then run the same command again"),
             Failure::Tls => Error::new(
-                ErrorKind::Usage,
+                Code::Tls,
                 format!("no encrypted connection to the server: {}", error.reason),
             )
             .hint("check https:// against http://, the certificate authority and the client certificate"),
             Failure::Unreachable => {
-                Error::new(ErrorKind::Temporary, format!("the server cannot be reached: {}", error.reason))
+                Error::new(Code::Unreachable, format!("the server cannot be reached: {}", error.reason))
                     .hint("check the address and that the server runs, then run the same command again")
             }
-            Failure::MemoryQuota => Error::new(ErrorKind::Temporary, says).hint(
+            Failure::MemoryQuota => Error::new(Code::Quota, says).hint(
                 "the server's memory quota is used up, and waiting did not help: give it memory, release collections \
                  that are not needed, or wait for its compactions; then run the same command again",
             ),
-            Failure::Quota => Error::new(ErrorKind::Temporary, says).hint(
+            Failure::Quota => Error::new(Code::Quota, says).hint(
                 "a quota of the server is used up, which does not pass by itself: give it capacity (for a disk quota: \
                  more disk, or drop what is not needed), then run the same command again",
             ),
-            Failure::SwitchedOff => Error::new(ErrorKind::Denied, says).hint(
+            Failure::SwitchedOff => Error::new(Code::SwitchedOff, says).hint(
                 "an administrator has switched such requests off on the server: have them switched on, then run the \
                  same command again",
             ),
             Failure::NoReply => {
                 let what = format!("the server does not answer {}: {}", error.rpc, error.reason);
-                Error::new(ErrorKind::Temporary, what)
+                Error::new(Code::Unreachable, what)
                     .hint(
                     "check the address, http:// against https://, and the network, then run the same command again",
                 )

@@ -2,7 +2,7 @@
 
 use super::call::{Failure, Patience, Repeat};
 use super::pace::Pace;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Code, Context, Error, Result};
 use milvus::proto::common::ClientInfo;
 use milvus::proto::milvus as api;
 use std::fmt;
@@ -70,7 +70,7 @@ impl Endpoint {
     /// visible to others.
     pub fn parse(uri: &str, token: Option<Token>, tls: Tls) -> Result<Self> {
         let unusable =
-            |what: &str| Error::new(ErrorKind::Usage, format!("the server address is not usable: {what}"));
+            |what: &str| Error::new(Code::Address, format!("the server address is not usable: {what}"));
         let wrong = |what: &str| {
             unusable(what)
                 .hint("an address is `http://host:port` or `https://host:port`, with an optional `/database`")
@@ -218,7 +218,7 @@ impl Client {
                 if encrypted && error.failure == Failure::NoReply && error.reason.contains("closed") =>
             {
                 let what = format!("the server closes encrypted connections at once: {}", error.reason);
-                return Err(Error::new(ErrorKind::Usage, what).hint(
+                return Err(Error::new(Code::Tls, what).hint(
                     "it probably wants a client certificate, or another one: give it with `--source-cert` and \
                      `--source-key`, or `--target-cert` and `--target-key`",
                 ));
@@ -246,7 +246,7 @@ impl Client {
         match self.call::<api::ShowCollectionsResponse>("ShowCollections", "", &request, Repeat::Freely).await
         {
             Err(e) if e.failure == Failure::Unimplemented => {
-                Err(Error::new(ErrorKind::Usage, "what answers there is not a Milvus server")
+                Err(Error::new(Code::Address, "what answers there is not a Milvus server")
                     .hint("check the address and the port: Milvus speaks gRPC, usually on port 19530"))
             }
             _ => Ok(()),
@@ -264,10 +264,10 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
             [] => "the address cannot be used".to_string(),
             files => format!("the address or its certificates ({}) cannot be used", files.join(", ")),
         };
-        Error::new(ErrorKind::Usage, what).because(e)
+        Error::new(Code::Tls, what).because(e)
     };
     let mut builder = Channel::from_shared(endpoint.address.clone())
-        .map_err(|e| Error::new(ErrorKind::Usage, "the server address is not usable").because(e))?
+        .map_err(|e| Error::new(Code::Address, "the server address is not usable").because(e))?
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -288,14 +288,14 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
             (None, None) => config,
             _ => {
                 return Err(Error::new(
-                    ErrorKind::Usage,
+                    Code::Tls,
                     "a client certificate needs its key, and the key its certificate",
                 ));
             }
         };
         builder = builder.tls_config(config).map_err(unusable)?;
     } else if tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some() {
-        return Err(Error::new(ErrorKind::Usage, "certificates are given, but the address is http://")
+        return Err(Error::new(Code::Tls, "certificates are given, but the address is http://")
             .hint("use https:// in the address"));
     }
     Ok(builder.connect_lazy())
@@ -304,18 +304,19 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
 /// A PEM file that holds at least one `label`, such as `CERTIFICATE`.
 fn read_pem(path: &PathBuf, label: &str) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path)
-        .map_err(|e| Error::new(ErrorKind::Usage, format!("cannot read {}", path.display())).because(e))?;
+        .map_err(|e| Error::new(Code::Tls, format!("cannot read {}", path.display())).because(e))?;
     let text = String::from_utf8_lossy(&bytes);
     if text.lines().any(|line| line.starts_with("-----BEGIN") && line.contains(label)) {
         return Ok(bytes);
     }
     let what = format!("{} is not a PEM file with a {}", path.display(), label.to_lowercase());
-    Err(Error::new(ErrorKind::Usage, what))
+    Err(Error::new(Code::Tls, what))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn parse(uri: &str) -> Result<Endpoint> {
         Endpoint::parse(uri, None, Tls::default())

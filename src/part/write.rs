@@ -4,7 +4,7 @@ use super::choice::{Storage, leaves};
 use super::vectors::{Layout, VectorChunk};
 use crate::columns::{Keys, arrow_schema};
 use crate::digest::{HashingWriter, Sha256};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, Result};
 use crate::schema::{Column, FieldType, Key};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
@@ -204,7 +204,7 @@ impl PartWriter {
 
 /// Why a spool file could not be written: nearly always the disk.
 fn cannot_write(error: ParquetError) -> Error {
-    Error::new(ErrorKind::Temporary, "cannot write a part to the spool folder")
+    Error::new(Code::Disk, "cannot write a part to the spool folder")
         .because(error)
         .hint("see that the disk has room for one part per worker, then run the same command again")
 }

@@ -2,7 +2,7 @@
 
 use super::wire;
 use crate::digest::Sha256;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 
 /// An object that is known by its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Commit {
         let commit: Commit = wire::parse::<wire::Commit>(super::keys::COMMIT, bytes)?.into();
         if let Some(unknown) = commit.features.iter().find(|f| !super::KNOWN_FEATURES.contains(&f.as_str())) {
             return Err(Error::new(
-                ErrorKind::Unsupported,
+                Code::Format,
                 format!("the snapshot needs the feature {unknown:?}, which this build does not know"),
             )
             .hint("use a newer milvus-handoff to read this snapshot"));

@@ -3,7 +3,7 @@
 use super::manifest::Part;
 use super::{FORMAT_VERSION, wire};
 use crate::digest::Sha256;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::schema::{CollectionName, Key, Schema};
 use std::collections::BTreeMap;
 
@@ -164,7 +164,7 @@ impl Receipt {
         let wrong = |what: &str| Err(Error::new(ErrorKind::Integrity, format!("{name}: {what}")));
         if receipt.plan_id != plan.id || receipt.unit != unit.id {
             let what = format!("{name}: it is a receipt of another export");
-            return Err(Error::new(ErrorKind::Exists, what)
+            return Err(Error::new(Code::PrefixTaken, what)
                 .hint("two exports write to this place, or it was altered: export under another name"));
         }
         if receipt.parts.iter().any(|part| part.partition != unit.partition) {
@@ -190,7 +190,7 @@ pub(super) fn version_is_known(version: u32, what: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(
-        ErrorKind::Unsupported,
+        Code::Format,
         format!("{what} has format version {version}; this build reads version {FORMAT_VERSION}"),
     )
     .hint("use a newer milvus-handoff to read this snapshot"))

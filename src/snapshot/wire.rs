@@ -5,7 +5,7 @@ use super::commit::{self, ObjectRef as DomainRef};
 use super::manifest as domain;
 use super::plan as planned;
 use crate::digest::Sha256;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::schema::{self, CollectionName, ElementType, FieldType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -656,10 +656,7 @@ impl TryFrom<Function> for schema::Function {
     fn try_from(wire: Function) -> Result<Self> {
         let kind =
             schema::FunctionKind::ALL.into_iter().find(|k| k.name() == wire.kind).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Unsupported,
-                    format!("function kind {:?} is not known to this build", wire.kind),
-                )
+                Error::new(Code::Format, format!("function kind {:?} is not known to this build", wire.kind))
             })?;
         Ok(schema::Function {
             name: wire.name,
@@ -783,7 +780,7 @@ fn field_type(wire: &mut Field) -> Result<FieldType> {
         "Array" => {
             let name = wire.element_type.as_deref().unwrap_or_default();
             let element = ElementType::ALL.into_iter().find(|e| e.name() == name).ok_or_else(|| {
-                Error::new(ErrorKind::Unsupported, format!("array elements of type {name:?} are not known"))
+                Error::new(Code::Format, format!("array elements of type {name:?} are not known"))
             })?;
             FieldType::Array {
                 element,
@@ -823,7 +820,7 @@ fn dense_vector(name: &str, dim: u32) -> Result<FieldType> {
         "Int8Vector" => FieldType::Int8Vector { dim },
         other => {
             let what = format!("type {other:?} is not known to this build");
-            return Err(Error::new(ErrorKind::Unsupported, what));
+            return Err(Error::new(Code::Format, what));
         }
     })
 }

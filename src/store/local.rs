@@ -13,7 +13,7 @@
 
 use super::{Body, Entry, Head, Put, SnapshotUrl, Store, check_key, printable, too_large};
 use crate::digest::Sha256;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -51,11 +51,11 @@ impl Local {
         let folder = Folder { root: path.to_owned(), swept: AtomicBool::new(false) };
         match fs::metadata(path) {
             Ok(found) if !found.is_dir() => {
-                return Err(Error::new(ErrorKind::Usage, format!("{} is not a folder", folder.name()))
+                return Err(Error::new(Code::Address, format!("{} is not a folder", folder.name()))
                     .hint("name a folder that holds a snapshot, or one that does not exist yet"));
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Error::new(ErrorKind::Usage, format!("{} leads through a file", folder.name()))
+                return Err(Error::new(Code::Address, format!("{} leads through a file", folder.name()))
                     .hint("correct the path"));
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -209,7 +209,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = printable(&parent.to_string_lossy());
                 let message = format!("the folder {parent} of {} does not exist", self.name());
-                Err(Error::new(ErrorKind::NotFound, message)
+                Err(Error::new(Code::NoBucket, message)
                     .hint("correct the path, or create that folder; only its last part is created for you"))
             }
             Err(error) => Err(failed(format!("cannot open {}", self.name()), error)),
@@ -279,7 +279,7 @@ impl Folder {
             }
             return Ok(file);
         }
-        Err(Error::new(ErrorKind::Temporary, format!("{}: it is removed again and again", what()))
+        Err(Error::new(Code::Disk, format!("{}: it is removed again and again", what()))
             .hint("something cleans this folder; stop that and run the same command again"))
     }
 
@@ -503,26 +503,25 @@ fn joined<T>(result: std::result::Result<T, tokio::task::JoinError>) -> Result<T
 /// Says what a failed file operation means for the user.
 fn failed(what: String, error: io::Error) -> Error {
     use io::ErrorKind as Io;
-    let (kind, hint) = match error.kind() {
+    let (code, hint) = match error.kind() {
         Io::PermissionDenied | Io::ReadOnlyFilesystem => (
-            ErrorKind::Denied,
+            Code::BucketDenied,
             "give the user who runs milvus-handoff access to this folder, or name another one",
         ),
         Io::StorageFull | Io::QuotaExceeded => {
-            (ErrorKind::Temporary, "make room and run the same command again; what is stored already is kept")
+            (Code::Disk, "make room and run the same command again; what is stored already is kept")
         }
-        Io::FileTooLarge | Io::InvalidFilename | Io::Unsupported => (
-            ErrorKind::Unsupported,
-            "this file system cannot hold the snapshot; name a folder on another one",
-        ),
-        Io::NotADirectory | Io::IsADirectory => (ErrorKind::Integrity, FOREIGN),
-        Io::NotFound => (ErrorKind::Temporary, "something removed it meanwhile; run the same command again"),
+        Io::FileTooLarge | Io::InvalidFilename | Io::Unsupported => {
+            (Code::BucketCannot, "this file system cannot hold the snapshot; name a folder on another one")
+        }
+        Io::NotADirectory | Io::IsADirectory => (Code::Integrity, FOREIGN),
+        Io::NotFound => (Code::Disk, "something removed it meanwhile; run the same command again"),
         Io::CrossesDevices => {
-            (ErrorKind::Unsupported, "nothing below the snapshot's folder may be a mount of its own")
+            (Code::BucketCannot, "nothing below the snapshot's folder may be a mount of its own")
         }
-        _ => (ErrorKind::Temporary, "check the disk or mount, then run the same command again"),
+        _ => (Code::Disk, "check the disk or mount, then run the same command again"),
     };
-    Error::new(kind, what).because(error).hint(hint)
+    Error::new(code, what).because(error).hint(hint)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 
 use super::{Body, Entry, Head, Put, Store, check_key, printable, too_large};
 use crate::digest::{Hasher, Sha256};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use async_trait::async_trait;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -117,7 +117,7 @@ impl S3 {
             (None, Some(_)) => Region::from_static("us-east-1"),
             (None, None) => {
                 let message = format!("no AWS region is set for s3://{bucket}");
-                return Err(Error::new(ErrorKind::Usage, message).hint(
+                return Err(Error::new(Code::Region, message).hint(
                     "set AWS_REGION (or a profile with a region), \
                      or AWS_ENDPOINT_URL_S3 for a server that is not AWS",
                 ));
@@ -176,7 +176,7 @@ impl Store for S3 {
         tempfile::Builder::new().prefix("milvus-handoff-").tempfile().map_err(|error| {
             let folder = std::env::temp_dir();
             let folder = printable(&folder.to_string_lossy());
-            Error::new(ErrorKind::Temporary, format!("cannot create a spool file in {folder}"))
+            Error::new(Code::Disk, format!("cannot create a spool file in {folder}"))
                 .because(error)
                 .hint("set TMPDIR to a writable folder with room for several parts")
         })
@@ -281,7 +281,7 @@ impl Upload {
     }
 
     fn unreadable(error: impl Into<BoxError>) -> Error {
-        Error::new(ErrorKind::Temporary, "cannot read the spooled part")
+        Error::new(Code::Disk, "cannot read the spooled part")
             .because(error)
             .hint("something cleaned the folder for temporary files; run the same command again")
     }
@@ -333,8 +333,8 @@ struct Failure {
 }
 
 impl Failure {
-    fn new(fate: Fate, kind: ErrorKind, message: String, hint: impl Into<String>) -> Self {
-        Failure { fate, error: Error::new(kind, message).hint(hint) }
+    fn new(fate: Fate, code: Code, message: String, hint: impl Into<String>) -> Self {
+        Failure { fate, error: Error::new(code, message).hint(hint) }
     }
 }
 
@@ -351,7 +351,7 @@ impl Place {
         let whole = format!("{}/{key}", self.prefix);
         if whole.len() > super::MAX_KEY_BYTES {
             let message = format!("the key of {} in {self} is longer than S3 allows", printable(key));
-            return Err(Error::new(ErrorKind::Usage, message).hint("give the snapshot a shorter prefix"));
+            return Err(Error::new(Code::Address, message).hint("give the snapshot a shorter prefix"));
         }
         Ok(whole)
     }
@@ -446,7 +446,7 @@ impl Place {
         if self.ignores_conditions.load(Ordering::Relaxed) && self.head(key).await?.is_some() {
             let what = format!("cannot put {} in {self}: it is there already", printable(key));
             let hint = "something else wrote this object; use another prefix";
-            return Ok(Some(Failure::new(Fate::Taken, ErrorKind::Exists, what, hint)));
+            return Ok(Some(Failure::new(Fate::Taken, Code::PrefixTaken, what, hint)));
         }
         let size = upload.size();
         let patience = self.patience + Duration::from_secs(size / SLOWEST_UPLOAD);
@@ -482,7 +482,7 @@ impl Place {
         let mut failure = self.judge(what, "s3:PutObject", error);
         let status = error.raw_response().map(|reply| reply.status().as_u16());
         if status == Some(501) {
-            failure.error = Error::new(ErrorKind::Unsupported, failure.error.message()).hint(
+            failure.error = Error::new(Code::BucketCannot, failure.error.message()).hint(
                 "this server does not take create-only puts (`If-None-Match: *`) with a SHA-256, which \
                  protect snapshots from being overwritten; use a bucket on a server that does",
             );
@@ -571,9 +571,7 @@ impl Place {
         self.seen.store(true, Ordering::Relaxed);
         let Some(size) = reply.content_length().and_then(|size| u64::try_from(size).ok()) else {
             let message = format!("{self} does not tell the size of {}", printable(key));
-            return Err(
-                Error::new(ErrorKind::Unsupported, message).hint("use a bucket on a server that does")
-            );
+            return Err(Error::new(Code::BucketCannot, message).hint("use a bucket on a server that does"));
         };
         // A composite digest is one over the digests of an upload's pieces, not over its bytes.
         let whole = reply.checksum_type() != Some(&ChecksumType::Composite);
@@ -613,8 +611,9 @@ impl Place {
             (Some(true), _) => {
                 let message =
                     format!("cannot list {self}: the server says there is more but not how to go on");
-                return Err(Error::new(ErrorKind::Unsupported, message)
-                    .hint("use a bucket on a server that lists all"));
+                return Err(
+                    Error::new(Code::BucketCannot, message).hint("use a bucket on a server that lists all")
+                );
             }
             _ => Page::Done,
         };
@@ -661,13 +660,13 @@ impl Place {
             return match credentials {
                 CredentialsError::CredentialsNotLoaded(_) => Failure::new(
                     Fate::Final,
-                    ErrorKind::Denied,
+                    Code::BucketCredentials,
                     format!("{what}: no AWS credentials were found"),
                     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
                 ),
                 _ => Failure::new(
                     Fate::Final,
-                    ErrorKind::Denied,
+                    Code::BucketCredentials,
                     format!("{what}: the AWS credentials could not be loaded: {root}"),
                     "check AWS_PROFILE and what it refers to; log in again if that is a session",
                 ),
@@ -681,26 +680,26 @@ impl Place {
                     let message = format!("{what}: no trusted TLS connection to {server}: {root}");
                     let hint = "check that the endpoint speaks https; \
                                 for a private certificate authority set SSL_CERT_FILE";
-                    return Failure::new(Fate::Final, ErrorKind::Usage, message, hint);
+                    return Failure::new(Fate::Final, Code::Tls, message, hint);
                 }
                 Failure::new(
                     Fate::Unsent,
-                    ErrorKind::Temporary,
+                    Code::Unreachable,
                     format!("{what}: cannot connect to {server}: {root}"),
                     again,
                 )
             }
             SdkError::DispatchFailure(_) => {
                 let message = format!("{what}: the connection to {server} failed: {root}");
-                Failure::new(Fate::Unclear, ErrorKind::Temporary, message, again)
+                Failure::new(Fate::Unclear, Code::Unreachable, message, again)
             }
             SdkError::TimeoutError(_) => {
                 let message = format!("{what}: {server} did not answer in time");
-                Failure::new(Fate::Unclear, ErrorKind::Temporary, message, again)
+                Failure::new(Fate::Unclear, Code::Unreachable, message, again)
             }
             SdkError::ResponseError(_) => {
                 let message = format!("{what}: {server} sent an answer that is not S3's: {root}");
-                Failure::new(Fate::Unclear, ErrorKind::Temporary, message, again)
+                Failure::new(Fate::Unclear, Code::Unreachable, message, again)
             }
             _ => {
                 let error = Error::internal(format!("{what}: the request could not be made: {root}"));
@@ -731,29 +730,29 @@ impl Place {
         let message = format!("{what}: {}", printable(&said));
         let failure = |fate, kind, hint: &str| Failure::new(fate, kind, message.clone(), hint);
         let again = "run the same command again";
-        use ErrorKind::*;
+        use Code::*;
         match (code, status) {
             ("PreconditionFailed", _) | (_, 412) => {
-                failure(Fate::Taken, Exists, "something else wrote this object; use another prefix")
+                failure(Fate::Taken, PrefixTaken, "something else wrote this object; use another prefix")
             }
             ("NoSuchBucket", _) => failure(
                 Fate::Final,
-                NotFound,
+                NoBucket,
                 &format!("check the URL and AWS_ENDPOINT_URL_S3, or create the bucket {} first", self.bucket),
             ),
             ("NoSuchKey", _) | (_, 404) => failure(Fate::Missing, NotFound, "check the snapshot's URL"),
             ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => failure(
                 Fate::Final,
-                Temporary,
+                Expired,
                 "refresh the AWS credentials and run the same command again: it goes on from here",
             ),
             ("RequestTimeTooSkewed", _) => {
-                failure(Fate::Final, Denied, "set this machine's clock and run the same command again")
+                failure(Fate::Final, Clock, "set this machine's clock and run the same command again")
             }
             ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidSecurity", _)
             | (_, 401) => failure(
                 Fate::Final,
-                Denied,
+                BucketCredentials,
                 "check that AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN (or AWS_PROFILE) \
                  belong to this endpoint",
             ),
@@ -772,10 +771,10 @@ impl Place {
                         format!("the bucket seems not to be in {}: set AWS_REGION to its region", self.region)
                     }
                 };
-                failure(Fate::Final, Usage, &hint)
+                failure(Fate::Final, Region, &hint)
             }
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 403) => {
-                failure(Fate::Final, Denied, &format!("the credentials need {needs} on {self}/*"))
+                failure(Fate::Final, BucketDenied, &format!("the credentials need {needs} on {self}/*"))
             }
             (
                 "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch",
@@ -796,7 +795,7 @@ impl Place {
             }
             (_, 409) => failure(
                 Fate::Final,
-                Exists,
+                PrefixTaken,
                 "something else at this prefix is in the way; use another prefix",
             ),
             (
@@ -813,9 +812,9 @@ impl Place {
                 "the bucket asks to slow down; run the same command again, with a lower -j",
             ),
             ("IncompleteBody" | "RequestTimeout", _) => failure(Fate::Unclear, Temporary, again),
-            ("InvalidBucketName", _) => failure(Fate::Final, Usage, "check the bucket's name in the URL"),
+            ("InvalidBucketName", _) => failure(Fate::Final, Address, "check the bucket's name in the URL"),
             ("NotImplemented", _) | (_, 405 | 501) => {
-                failure(Fate::Final, Unsupported, "use a bucket on a server that supports this request")
+                failure(Fate::Final, BucketCannot, "use a bucket on a server that supports this request")
             }
             (_, 507) => {
                 failure(Fate::Refused, Temporary, "make room in the bucket and run the same command again")
@@ -823,7 +822,7 @@ impl Place {
             (_, 500..) => failure(Fate::Unclear, Temporary, again),
             _ => failure(
                 Fate::Final,
-                Unsupported,
+                BucketCannot,
                 "the server refused the request for the reason above: check the bucket's policy and settings",
             ),
         }
@@ -980,7 +979,7 @@ fn endpoint_of(config: &SdkConfig) -> Result<Option<String>> {
         return Ok(Some(endpoint));
     }
     // The value is not repeated: a user and password may be in it.
-    Err(Error::new(ErrorKind::Usage, "the S3 endpoint is not a URL of the form http(s)://host[:port]")
+    Err(Error::new(Code::Address, "the S3 endpoint is not a URL of the form http(s)://host[:port]")
         .hint("correct AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, or endpoint_url in the AWS profile"))
 }
 

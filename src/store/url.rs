@@ -4,7 +4,7 @@
 //! folder exists; nothing here touches the network or the disk.
 
 use super::printable;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, Result};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -81,7 +81,7 @@ impl fmt::Display for SnapshotUrl {
 
 fn wrong(text: &str, why: &str) -> Error {
     let text = printable(text);
-    Error::new(ErrorKind::Usage, format!("`{text}` is not a snapshot URL: {why}"))
+    Error::new(Code::Address, format!("`{text}` is not a snapshot URL: {why}"))
         .hint("write s3://bucket/prefix/name for a bucket, or file:///dir/name for a folder on this machine")
 }
 
@@ -162,6 +162,7 @@ fn check_segments(path: &str) -> std::result::Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn s3(bucket: &str, prefix: &str) -> SnapshotUrl {
         SnapshotUrl::S3 { bucket: bucket.into(), prefix: prefix.into() }

@@ -92,6 +92,23 @@ def test_nothing_is_left_to_export(tool: Tool, world: Cluster, folder_bucket: Fo
         tool.run("export", folder_bucket.url("snap"), "--source", world.uri, "--exclude", "*.*", code=exits.NOT_FOUND)
 
 
+def test_a_name_that_is_nearly_right(tool: Tool, world: Cluster, snapshot: str, folder_bucket: FolderBucket) -> None:
+    """What was probably meant is named, wherever it is: on the source, in the snapshot, or on the target."""
+
+    def hint(*args: str) -> str:
+        result = tool.run(*args, code=exits.NOT_FOUND)
+        assert result.error["code"] == "MH-NO-COLLECTION", result
+        return result.error["hint"]
+
+    export = ("export", folder_bucket.url("snap"), "--source", world.uri, "-c")
+    assert hint(*export, "dosc") == "did you mean default.docs?"
+    assert hint(*export, "taem.docs") == "did you mean team.docs?"
+    assert "did you mean" not in hint(*export, "invoices")
+    assert hint("export", folder_bucket.url("snap"), "--source", f"{world.uri}/team", "-c", "docs_old") == "did you mean default.docs_old?"
+    compare = ("compare", snapshot, "--target", world.uri, "-c", "logs_2026")
+    assert "did you mean `--rename default.logs_2026=default.logs_2026`?" in hint(*compare, "--rename", "logs_2026=log_2026")
+
+
 def test_the_database_of_the_source_uri(tool: Tool, world: Cluster, folder_bucket: FolderBucket) -> None:
     """http://host:port/db is where a name without a database is looked up, or all there is without -c."""
     planned = tool.run("export", folder_bucket.url("snap"), "--source", f"{world.uri}/team", "-c", "team.docs", "--plan")

@@ -1,6 +1,6 @@
 """Runs the tool under test, and holds every run to what the command line promises whatever the command:
 one JSON document on stdout and nothing else, exit codes that agree with it, `Successful` last and only on success,
-`error:` on stderr on failure, and no secret anywhere."""
+`error[MH-...]:` on stderr on failure, and no secret anywhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -123,9 +124,9 @@ class Tool:
             if name == "AWS_SECRET_ACCESS_KEY":
                 assert value not in result.stdout + result.stderr, f"the secret of {name} is printed\n{why}"
         if result.code == 0:
-            assert not any(line.startswith("error:") for line in result.stderr.splitlines()), why
+            assert not any(line.startswith(("error:", "error[")) for line in result.stderr.splitlines()), why
         elif not (result.code == INTEGRITY and result.argv[0] in COMPARISONS):
-            assert "error: " in result.stderr, f"no `error: ` on stderr\n{why}"
+            assert re.search(r"^error\[MH-[A-Z-]+\]: ", result.stderr, re.MULTILINE), f"no `error[MH-...]: ` on stderr\n{why}"
         if as_json:
             doc = result.doc
             assert doc is not None
@@ -140,6 +141,9 @@ class Tool:
                     assert doc["error"]["exit_code"] == result.code, why
                     assert doc["error"]["kind"] == KINDS.get(result.code), why
                     assert doc["error"]["message"], why
+                    assert f"error[{doc['error']['code']}]: " in result.stderr, why
+                else:
+                    assert doc["code"].startswith("MH-"), why
         else:
             last = (result.stdout.rstrip().splitlines() or [""])[-1]
             if result.code == 0 and result.argv[0] != "inspect" and "--plan" not in result.argv:
