@@ -33,7 +33,7 @@ const MAX_KEY_FILE_BYTES: u64 = 16 << 10;
 /// only thing that the two sides share. Everything is checksummed, and `verify` proves years
 /// later, without any cluster, that nothing has changed.
 #[derive(Debug, Parser)]
-#[command(name = "milvus-handoff", version, max_term_width = 100, propagate_version = true)]
+#[command(name = "milvus-handoff", version, max_term_width = 100, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -43,6 +43,10 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// How to show progress on stderr.
+    #[arg(long, global = true, value_name = "HOW", value_enum)]
+    progress: Option<Show>,
+
     /// Show no progress and no warnings.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -50,6 +54,13 @@ pub struct Cli {
     /// Say more on stderr; twice for every request.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Cli {
+    /// How to show progress: as is asked for, else not with `--quiet`.
+    pub fn show(&self) -> Show {
+        self.progress.unwrap_or(if self.quiet { Show::Quiet } else { Show::Auto })
+    }
 }
 
 /// The commands.
@@ -68,6 +79,7 @@ pub enum Command {
     #[command(long_about = COMPARE_ABOUT, after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
     /// Show what a snapshot holds: schemas, partitions, indexes, sizes, first rows.
+    #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
     /// Tell in what two snapshots differ; needs no cluster.
     #[command(long_about = DIFF_ABOUT, after_help = DIFF_EXAMPLES)]
@@ -81,6 +93,12 @@ pub enum Command {
     /// Make a pair of minisign keys: one to sign with, one to give away.
     #[command(after_help = KEYGEN_EXAMPLES)]
     Keygen(KeygenArgs),
+    /// Print a script by which a shell completes command lines.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print a manual page.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -96,9 +114,37 @@ impl Command {
             Command::Report(_) => "report",
             Command::Sign(_) => "sign",
             Command::Keygen(_) => "keygen",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
         }
     }
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  milvus-handoff export s3://handoff/acme/2026-11 --source http://milvus:19530
+  milvus-handoff verify s3://handoff/acme/2026-11 --expect sha256:...
+  milvus-handoff import s3://handoff/acme/2026-11 --target http://milvus:19530 --expect sha256:...
+
+`milvus-handoff COMMAND --help` has more of each. Errors have codes: docs/errors.md explains them.";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff inspect s3://handoff/acme/2026-11
+  milvus-handoff inspect file:///backups/docs --rows 3
+  milvus-handoff inspect s3://handoff/acme/2026-11 --expect sha256:... --json";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff completions bash > ~/.local/share/bash-completion/completions/milvus-handoff
+  milvus-handoff completions zsh > ~/.zfunc/_milvus-handoff      with ~/.zfunc in fpath
+  milvus-handoff completions fish > ~/.config/fish/completions/milvus-handoff.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff man > milvus-handoff.1
+  milvus-handoff man export | man -l -
+  for c in export import verify; do milvus-handoff man $c > milvus-handoff-$c.1; done";
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
@@ -243,7 +289,7 @@ pub struct ExportArgs {
 
     /// Sign the snapshot with this minisign secret key, as `sign` does.
     #[arg(long, value_name = "FILE")]
-    sign_key: Option<PathBuf>,
+    pub sign_key: Option<PathBuf>,
 
     /// File with the key's password; or set MILVUS_HANDOFF_KEY_PASSWORD; else the terminal is asked.
     #[arg(long, value_name = "FILE", requires = "sign_key")]
@@ -317,30 +363,30 @@ pub struct ImportArgs {
     pub load: bool,
 
     #[command(flatten)]
-    trust: TrustArgs,
+    pub trust: TrustArgs,
 
     #[command(flatten)]
-    server: TargetArgs,
+    pub server: TargetArgs,
 }
 
 /// Credentials of the target.
 #[derive(Debug, Args)]
-struct TargetArgs {
+pub struct TargetArgs {
     /// File with `user:password` or an API key; or set MILVUS_HANDOFF_TARGET_TOKEN.
     #[arg(long, value_name = "FILE")]
-    target_token_file: Option<PathBuf>,
+    pub target_token_file: Option<PathBuf>,
 
     /// Certificate authority to trust for https:// (PEM).
     #[arg(long, value_name = "FILE")]
-    target_ca: Option<PathBuf>,
+    pub target_ca: Option<PathBuf>,
 
     /// Client certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "target_key")]
-    target_cert: Option<PathBuf>,
+    pub target_cert: Option<PathBuf>,
 
     /// Key of the client certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "target_cert")]
-    target_key: Option<PathBuf>,
+    pub target_key: Option<PathBuf>,
 }
 
 /// Why a snapshot is to be believed.
@@ -353,7 +399,7 @@ pub struct TrustArgs {
     /// A minisign public key, as a file or as its line of Base64: refuse a snapshot without a valid
     /// signature by one of the keys that are given so.
     #[arg(long, value_name = "FILE|BASE64")]
-    trusted_key: Vec<String>,
+    pub trusted_key: Vec<String>,
 }
 
 /// `keygen`.
@@ -531,20 +577,34 @@ pub struct ReportArgs {
     jobs: u16,
 }
 
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command to explain; without one, the tool itself.
+    #[arg(value_name = "COMMAND")]
+    pub about: Option<String>,
+}
+
 impl clap::ValueEnum for AutoId {
     fn value_variants<'a>() -> &'a [Self] {
         &[AutoId::Preserve, AutoId::Regenerate, AutoId::AsField]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        let (name, help) = match self {
-            AutoId::Preserve => {
-                ("preserve", "Rows keep their keys, and the target goes on making keys for new rows")
-            }
-            AutoId::Regenerate => ("regenerate", "The target makes new keys; the old ones are lost"),
-            AutoId::AsField => ("as-field", "Rows keep their keys; new rows must bring theirs"),
+        let help = match self {
+            AutoId::Preserve => "Rows keep their keys, and the target goes on making keys for new rows",
+            AutoId::Regenerate => "The target makes new keys; the old ones are lost",
+            AutoId::AsField => "Rows keep their keys; new rows must bring theirs",
         };
-        Some(PossibleValue::new(name).help(help))
+        Some(PossibleValue::new(self.name()).help(help))
     }
 }
 

@@ -3,7 +3,8 @@
 //! The map. Data flows one way, and modules know only those below them:
 //!
 //! ```text
-//! main -> cli, report, diff, output   what users type and read
+//! main -> cli, next, generate         what users type, what comes after, what other programs read
+//!   report  diff    output            what users read
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
 //!   inspect  sign    keygen
 //!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
@@ -26,11 +27,13 @@ pub mod digest;
 pub mod error;
 pub mod export;
 pub mod fetch;
+pub mod generate;
 pub mod import;
 pub mod inspect;
 pub mod keygen;
 pub mod loaded;
 pub mod milvus;
+pub mod next;
 pub mod opened;
 pub mod output;
 pub mod pages;

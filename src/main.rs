@@ -4,9 +4,11 @@ use clap::{CommandFactory, Parser};
 use milvus_handoff::cli::{Cli, Command};
 use milvus_handoff::error::{Code, Error, ErrorKind, Result};
 use milvus_handoff::output::{self, Output};
-use milvus_handoff::progress::Show;
+use milvus_handoff::progress::Stderr;
 use milvus_handoff::stop::Stop;
-use milvus_handoff::{compare, diff, export, import, inspect, keygen, report, sign, store, verify};
+use milvus_handoff::{
+    compare, diff, export, generate, import, inspect, keygen, next, report, sign, store, verify,
+};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -54,21 +56,23 @@ fn listen() -> Result<Stop> {
 /// Signals are listened for when the work begins: before that a terminal may be asked for a
 /// password, and a signal simply ends it.
 async fn run(cli: &Cli) -> Result<(Output, u8)> {
-    let show = if cli.quiet { Show::Quiet } else { Show::Auto };
+    let show = cli.show();
     match &cli.command {
         Command::Export(args) => {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
             let store = store::open(&url).await?;
             let outcome = export::run(&options, store, &stop).await?;
-            Ok((output::exported(&url.to_string(), &outcome), 0))
+            let (url, steps) = (url.to_string(), next::after_export(&url.to_string(), args, &outcome));
+            Ok((output::exported(&url, &outcome).followed_by(steps), 0))
         }
         Command::Import(args) => {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
             let store = store::open(&url).await?;
             let outcome = import::run(&options, store, &stop).await?;
-            Ok((output::imported(&url.to_string(), &outcome), 0))
+            let (url, steps) = (url.to_string(), next::after_import(&url.to_string(), args, &outcome));
+            Ok((output::imported(&url, &outcome).followed_by(steps), 0))
         }
         Command::Verify(args) => {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;
@@ -126,6 +130,15 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let report = keygen::run(&args.secret, args.new_password()?).await?;
             Ok((output::key_made(&report), 0))
         }
+        Command::Completions(args) => {
+            let script = generate::completions(args.shell);
+            Ok((output::generated("completions", &args.shell.to_string(), script), 0))
+        }
+        Command::Man(args) => {
+            let page = generate::man_page(args.about.as_deref())?;
+            let about = args.about.as_deref().unwrap_or("milvus-handoff");
+            Ok((output::generated("man", about, page), 0))
+        }
     }
 }
 
@@ -143,7 +156,16 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
         }
         return writeln!(std::io::stdout(), "{}", output::json_line(&result.document));
     }
-    write!(std::io::stdout(), "{text}")
+    write!(std::io::stdout(), "{text}")?;
+    // For people at a terminal; scripts know what they do next.
+    if !cli.quiet && std::io::stderr().is_terminal() && !result.next.is_empty() {
+        std::io::stdout().flush()?;
+        writeln!(std::io::stderr(), "\n{}", label("next:", "36"))?;
+        for step in &result.next {
+            writeln!(std::io::stderr(), "  {}", output::one_line(step))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints a failure: what failed, why, what next.
@@ -217,7 +239,6 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
     };
     // Only this crate's own events: those of libraries may hold requests with credentials.
     let ours = Targets::new().with_target("milvus_handoff", level);
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Stderr).without_time().with_target(false);
     tracing_subscriber::registry().with(lines.with_ansi(colours()).with_filter(ours)).init();
 }

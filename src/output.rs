@@ -30,6 +30,22 @@ pub struct Output {
     pub text: String,
     /// What people should know; to stderr.
     pub warnings: Vec<String>,
+    /// What people do next.
+    pub next: Vec<String>,
+}
+
+impl Output {
+    /// With what people do next.
+    pub fn followed_by(self, next: Vec<String>) -> Self {
+        Output { next, ..self }
+    }
+}
+
+/// A text that was made for another program to read.
+pub fn generated(command: &str, about: &str, text: String) -> Output {
+    let rest = json!({"about": about, "text": text, "warnings": []});
+    let document = document(command, "successful", rest);
+    Output { document, text, warnings: Vec::new(), next: Vec::new() }
 }
 
 pub(crate) fn document(command: &str, status: &str, rest: Value) -> Value {
@@ -156,7 +172,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
             pace(&outcome.totals, outcome.seconds)
         );
     }
-    Output { document, text, warnings: outcome.warnings.clone() }
+    Output { document, text, warnings: outcome.warnings.clone(), next: Vec::new() }
 }
 
 fn export_collection_json(collection: &export::CollectionOutcome) -> Value {
@@ -251,7 +267,7 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
             pace(&outcome.totals, outcome.seconds)
         );
     }
-    Output { document, text, warnings: outcome.warnings.clone() }
+    Output { document, text, warnings: outcome.warnings.clone(), next: Vec::new() }
 }
 
 fn import_collection_json(collection: &import::CollectionOutcome) -> Value {
@@ -327,7 +343,7 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
             Code::Integrity.text()
         );
     }
-    Output { document, text, warnings: report.notes.clone() }
+    Output { document, text, warnings: report.notes.clone(), next: Vec::new() }
 }
 
 /// Signatures that hold, and those that nobody asked to check; bad ones are problems or warnings.
@@ -389,6 +405,7 @@ pub fn signed(url: &str, report: &sign::Report) -> Output {
         document: document("sign", "successful", rest),
         text,
         warnings: report.opened.signature_warnings(),
+        next: Vec::new(),
     }
 }
 
@@ -411,7 +428,7 @@ pub fn key_made(report: &keygen::Report) -> Output {
     let _ = writeln!(text, "public key  {public} (give it away)");
     let _ = writeln!(text, "            {key}");
     let _ = writeln!(text, "Successful: made the key {}", report.key.id());
-    Output { document: document("keygen", "successful", rest), text, warnings: Vec::new() }
+    Output { document: document("keygen", "successful", rest), text, warnings: Vec::new(), next: Vec::new() }
 }
 
 // ---- compare ----
@@ -444,7 +461,7 @@ pub fn compared(url: &str, report: &compare::Report) -> Output {
         "seconds": report.seconds,
     });
     let document = document("compare", if good { "successful" } else { "failed" }, rest);
-    Output { document, text: compare_text(report), warnings: report.warnings.clone() }
+    Output { document, text: compare_text(report), warnings: report.warnings.clone(), next: Vec::new() }
 }
 
 fn compare_text(report: &compare::Report) -> String {
@@ -657,7 +674,7 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
     }
     let _ = writeln!(text);
     capacity_text(&mut text, &report.capacity);
-    Output { document, text, warnings: report.opened.signature_warnings() }
+    Output { document, text, warnings: report.opened.signature_warnings(), next: Vec::new() }
 }
 
 pub(crate) fn inspect_collection_json(collection: &CollectionResult, rows: &[Value]) -> Value {

@@ -253,6 +253,17 @@ pub enum AutoId {
     AsField,
 }
 
+impl AutoId {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            AutoId::Preserve => "preserve",
+            AutoId::Regenerate => "regenerate",
+            AutoId::AsField => "as-field",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -116,7 +116,10 @@ pub async fn run(
     problems.extend(sums(store.as_ref(), &opened).await?);
 
     // 4. Contents: by the bucket's digests, or by reading everything.
-    let progress = Progress::new("verify", None);
+    let progress = match level {
+        Level::Full => Progress::of_bytes("verify", bytes),
+        Level::List | Level::Head => Progress::new("verify", None),
+    };
     let mut size_only = 0;
     if level > Level::List {
         let unlisted: Vec<_> =

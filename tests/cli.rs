@@ -114,7 +114,48 @@ fn every_command_explains_itself() {
         insta::assert_snapshot!(format!("help-{name}"), help.stdout);
         assert_eq!(run(["help", name]).stdout, help.stdout, "{name}");
         assert!(help.stdout.lines().all(|line| line.chars().count() <= 112), "{name}: lines that wrap");
+        assert!(help.stdout.contains("\nExamples:\n  "), "{name}: no example");
     }
+}
+
+#[test]
+fn shells_complete_and_man_explains() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(["completions", shell]);
+        assert_eq!((script.code, script.stderr.as_str()), (0, ""), "{shell}");
+        // The flags of every command: what a change of one does to all scripts is seen in two.
+        if ["bash", "fish"].contains(&shell) {
+            insta::assert_snapshot!(format!("completions-{shell}"), script.stdout);
+        }
+        assert!(script.stdout.contains("load-source"), "{shell}");
+    }
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let page = run(["man", name]);
+        assert_eq!((page.code, page.stderr.as_str()), (0, ""), "{name}");
+        assert!(page.stdout.contains(".SH SYNOPSIS") && page.stdout.contains("Examples:"), "{name}");
+    }
+    insta::assert_snapshot!("man", run(["man"]).stdout);
+    insta::assert_snapshot!("man-verify", run(["man", "verify"]).stdout);
+    let document = the_document(&run(["completions", "bash", "--json", "-q"]).stdout);
+    assert_eq!(document["text"], run(["completions", "bash"]).stdout);
+}
+
+/// A script that bash cannot read would break every new terminal.
+#[test]
+fn bash_reads_its_completions() {
+    let script = run(["completions", "bash"]).stdout;
+    let asked = format!(
+        "{script}\nCOMP_WORDS=(milvus-handoff verify --le); COMP_CWORD=2\n\
+         _milvus__handoff milvus-handoff --le verify; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    );
+    let bash = Command::new("bash").args(["--norc", "-c", &asked]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&bash.stdout),
+        "--level\n",
+        "{}",
+        String::from_utf8_lossy(&bash.stderr)
+    );
 }
 
 #[test]
@@ -181,6 +222,9 @@ const FAILURES: &[(i32, &[&str])] = &[
     (4, &["import", "[good]", "--target", "[nobody]", "--rename", "dosc=x"]),
     (2, &["export", "[new]", "--sourse", "[nobody]"]),
     (2, &["exprt", "[new]"]),
+    (2, &["man", "exprt"]),
+    (2, &["completions", "basch"]),
+    (2, &["verify", "[good]", "--progress", "loud"]),
     (5, &["import", "[good]", "--target", "[nobody]", "--rename", "docs=x", "--rename", "library.pages=default.x"]),
     (75, &["import", "[good]", "--target", "[nobody]"]),
     (4, &["compare", "[missing]", "--target", "[nobody]"]),

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     // Stories whose results are large enough to be put into words beside them.
     &["report", "diff"],
     &["cli"],
+    &["next", "generate"],
     &["main"],
 ];
 
@@ -67,6 +68,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("minisign", &["signature"]),
     ("rpassword", &["cli"]),
     ("indicatif", &["progress", "output", "report", "diff"]),
+    ("terminal_size", &["progress"]),
+    ("clap_complete", &["cli", "generate"]),
+    ("clap_mangen", &["generate"]),
 ];
 
 /// Crates that are for every module that is not pure.

@@ -209,13 +209,20 @@ async fn compare_loaded(sides: &Sides, jobs: &[Job<'_>], options: &Options) -> R
     let mut compared = Compared { collections: Vec::new(), warnings: Vec::new(), seconds: 0.0 };
     // Findings beyond the first of every kind that all collections together may keep.
     let mut spare = LISTED;
-    for job in jobs {
-        let work = collection(sides, job, options, &progress, &mut compared.warnings);
-        let mut report =
-            progress.show(options.show, work).await.context(|| format!("compare of {}", job.name))?;
-        spare = report.found.trim(spare);
-        compared.collections.push(report);
-    }
+    let gauge = sides.server.clone();
+    progress.slowed_to(move || gauge.slowed_to());
+    let work = async {
+        for job in jobs {
+            let lane = progress.collection(&job.name, job.source.rows(), 1);
+            let work = collection(sides, job, options, &lane, &mut compared.warnings);
+            let mut report = work.await.context(|| format!("compare of {}", job.name))?;
+            lane.piece_done();
+            spare = report.found.trim(spare);
+            compared.collections.push(report);
+        }
+        Ok::<_, Error>(())
+    };
+    progress.show(options.show, work).await?;
     compared.seconds = progress.elapsed().as_secs_f64();
     Ok(compared)
 }

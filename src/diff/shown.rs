@@ -30,7 +30,7 @@ pub fn output(urls: [&str; 2], report: &Report) -> Output {
         "seconds": report.seconds,
     });
     let document = output::document("diff", if same { "successful" } else { "failed" }, rest);
-    Output { document, text: text(urls, report), warnings: Vec::new() }
+    Output { document, text: text(urls, report), warnings: Vec::new(), next: Vec::new() }
 }
 
 fn text(urls: [&str; 2], report: &Report) -> String {

@@ -174,6 +174,8 @@ async fn export_loaded(
 
     // 7. Export every unit that has no receipt yet.
     let progress = Progress::new("export", Some(rows.values().sum()));
+    let gauge = source.clone();
+    progress.slowed_to(move || gauge.slowed_to());
     let work = unit::export_all(source, &begun, &rows, &views, store.clone(), options, &progress);
     let read = async {
         let receipts = progress.show(options.show, work).await?;

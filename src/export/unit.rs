@@ -34,9 +34,7 @@ pub async fn export_all(
     options: &Options,
     progress: &Progress,
 ) -> Result<Vec<Receipt>> {
-    for receipt in begun.done.values() {
-        progress.add(receipt.rows, receipt.parts.iter().map(|p| p.size).sum());
-    }
+    let lanes = lanes(begun, rows, progress);
     let mut todo: Vec<_> =
         begun.plan.units.iter().filter(|unit| !begun.done.contains_key(&unit.id)).collect();
     todo.sort_by_key(|unit| std::cmp::Reverse(rows.get(&unit.id)));
@@ -45,9 +43,13 @@ pub async fn export_all(
         .map(|unit| {
             let meta = &begun.plan.collections[unit.collection];
             let row_bytes = row_bytes[unit.collection].clone();
-            let view = views[unit.collection];
-            let work = export(source, begun, meta, unit, view, row_bytes, store.clone(), options, progress);
-            async move { work.await.context(|| format!("export of {}", meta.name)) }
+            let (view, lane) = (views[unit.collection], &lanes[unit.collection]);
+            let work = export(source, begun, meta, unit, view, row_bytes, store.clone(), options, lane);
+            async move {
+                let receipt = work.await.context(|| format!("export of {}", meta.name))?;
+                lane.piece_done();
+                Ok::<_, Error>(receipt)
+            }
         })
         .buffer_unordered(options.jobs)
         .try_collect()
@@ -56,6 +58,21 @@ pub async fn export_all(
     receipts.extend(fresh.into_iter().map(|receipt| (receipt.unit.clone(), receipt)));
     let in_order = begun.plan.units.iter().filter_map(|unit| receipts.remove(&unit.id));
     Ok(in_order.collect())
+}
+
+/// The progress of each collection, with what an earlier run has done of it.
+fn lanes(begun: &Begun, rows: &HashMap<String, u64>, progress: &Progress) -> Vec<Progress> {
+    let lane = |(index, meta): (usize, &CollectionMeta)| {
+        let units: Vec<_> = begun.plan.units.iter().filter(|unit| unit.collection == index).collect();
+        let total = units.iter().filter_map(|unit| rows.get(&unit.id)).sum();
+        let lane = progress.collection(&meta.name, total, units.len());
+        for receipt in units.iter().filter_map(|unit| begun.done.get(&unit.id)) {
+            lane.add_before(receipt.rows, receipt.parts.iter().map(|p| p.size).sum());
+            lane.piece_done();
+        }
+        lane
+    };
+    begun.plan.collections.iter().enumerate().map(lane).collect()
 }
 
 /// The scan of a unit's rows, for the given fields.

@@ -61,26 +61,28 @@ pub async fn all(
     let mut replaced = BTreeSet::new();
     let mut todo = Vec::new();
     for job in jobs {
+        let lane = progress.collection(&job.target, job.source.rows(), job.source.parts.len());
         for part in &job.source.parts {
             match noted.part(&job.target, &part.key) {
                 Some(PartState::In { replaced: some }) => {
-                    progress.add(part.rows, part.size);
+                    lane.add_before(part.rows, part.size);
+                    lane.piece_done();
                     if some {
                         replaced.insert(job.target.clone());
                     }
                 }
-                Some(PartState::Begun) => todo.push((job, part, Mutation::Replaced)),
-                None => todo.push((job, part, Mutation::Inserted)),
+                Some(PartState::Begun) => todo.push((job, part, Mutation::Replaced, lane.clone())),
+                None => todo.push((job, part, Mutation::Inserted, lane.clone())),
             }
         }
     }
     let largest = Arc::new(Largest(AtomicUsize::new(2 * INSERT_BYTES)));
-    let load = |(job, part, how)| {
-        let work = load_noted(target, job, part, how, store.as_ref(), journal, &largest, progress);
-        async move {
-            let mutation = work.await.context(|| format!("import into {}", job.target))?;
-            Ok::<_, Error>((mutation == Mutation::Replaced).then(|| job.target.clone()))
-        }
+    let (store, largest) = (store.as_ref(), &largest);
+    let load = |(job, part, how, lane): (_, _, _, Progress)| async move {
+        let work = load_noted(target, job, part, how, store, journal, largest, &lane);
+        let mutation = work.await.context(|| format!("import into {}", job.target))?;
+        lane.piece_done();
+        Ok::<_, Error>((mutation == Mutation::Replaced).then(|| job.target.clone()))
     };
     let loaded: Vec<_> = stream::iter(todo).map(load).buffer_unordered(at_once).try_collect().await?;
     replaced.extend(loaded.into_iter().flatten());

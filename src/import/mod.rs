@@ -174,6 +174,8 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
 
     // From here on the target is touched: a failure says what was left there.
     let progress = Progress::new("import", Some(outcome.totals.rows));
+    let gauge = target.clone();
+    progress.slowed_to(move || gauge.slowed_to());
     let mut created = Vec::new();
     let work = fill(options, &target, &plan, store, &journal, &progress, &mut created, &mut outcome);
     let done = stop.unless_stopped(progress.show(options.show, work)).await;

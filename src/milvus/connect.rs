@@ -199,6 +199,11 @@ impl Client {
         Ok(client)
     }
 
+    /// How many requests may be on their way, while the server has asked for fewer than there are to send.
+    pub fn slowed_to(&self) -> Option<usize> {
+        self.pace.slowed_to()
+    }
+
     /// `Connect` carries the build tag on Milvus; `GetVersion` is what the Lites answer, or not.
     async fn ask_who(&self, encrypted: bool) -> Result<ServerInfo> {
         let request = api::ConnectRequest {

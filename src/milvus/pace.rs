@@ -74,6 +74,12 @@ impl Pace {
         tracing::debug!(at_once = state.limit, "slowing down");
     }
 
+    /// How many requests may be on their way, while callers wait for that.
+    pub fn slowed_to(&self) -> Option<usize> {
+        let state = self.state();
+        (state.limit < MOST && state.in_flight >= state.limit).then_some(state.limit)
+    }
+
     /// A request went well.
     pub fn went_well(&self) {
         let mut state = self.state();
@@ -115,7 +121,9 @@ mod tests {
         pace.slow_down(); // About the same requests.
         passes.truncate(4);
         assert!(pace.enter().now_or_never().is_none());
+        assert_eq!(pace.slowed_to(), Some(4));
         passes.truncate(3);
+        assert_eq!(pace.slowed_to(), None, "nobody waits");
         passes.push(pace.enter().now_or_never().expect("three of four"));
 
         for _ in 0..4 {

@@ -169,7 +169,7 @@ pub async fn written(
     let warnings = report.verified.notes.clone();
     let Some(path) = to else {
         let text = if as_document { String::new() } else { report.text(format) };
-        return Ok(Output { document, text, warnings });
+        return Ok(Output { document, text, warnings, next: Vec::new() });
     };
     let text = report.text(format);
     let (file, size) = (path.to_path_buf(), text.len());
@@ -184,5 +184,5 @@ pub async fn written(
     document["file"] = path.display().to_string().into();
     document["format"] = format.name().into();
     let text = facts::summary(report, &path.display().to_string(), size as u64);
-    Ok(Output { document, text, warnings })
+    Ok(Output { document, text, warnings, next: Vec::new() })
 }
