@@ -93,6 +93,9 @@ pub enum Command {
     /// Make a pair of minisign keys: one to sign with, one to give away.
     #[command(after_help = KEYGEN_EXAMPLES)]
     Keygen(KeygenArgs),
+    /// Find out what will work and what will not, before a long run.
+    #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Print a script by which a shell completes command lines.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -114,6 +117,7 @@ impl Command {
             Command::Report(_) => "report",
             Command::Sign(_) => "sign",
             Command::Keygen(_) => "keygen",
+            Command::Doctor(_) => "doctor",
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
         }
@@ -133,6 +137,22 @@ Examples:
   milvus-handoff inspect s3://handoff/acme/2026-11
   milvus-handoff inspect file:///backups/docs --rows 3
   milvus-handoff inspect s3://handoff/acme/2026-11 --expect sha256:... --json";
+
+const DOCTOR_ABOUT: &str = "\
+Find out what will work and what will not, before a long run.
+
+Of a server: name, network, encryption, credentials, version, privileges, load states, quotas. Nothing is changed there.
+Of a place for snapshots: every verb that is used, create-only puts, checksums, the clock. Whoever exports, or names no \
+server, is taken to write there: a probe object is put beside the snapshot and removed again. With `--target` alone the \
+snapshot is only read.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff doctor s3://handoff/acme/2026-11 --source http://milvus:19530     before an export
+  milvus-handoff doctor s3://handoff/acme/2026-11 --target http://milvus:19530     before an import
+  milvus-handoff doctor s3://handoff/acme/2026-11                                  the bucket alone
+
+The exit code is 0 if nothing is red, and otherwise that of the first red check.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -577,6 +597,28 @@ pub struct ReportArgs {
     jobs: u16,
 }
 
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where a snapshot is or will be: s3://bucket/prefix/name or file:///folder/name.
+    #[arg(required_unless_present_any = ["source", "target"])]
+    pub snapshot: Option<String>,
+
+    /// A server to export from: http[s]://host:port[/database].
+    #[arg(long, value_name = "URI")]
+    pub source: Option<String>,
+
+    /// A server to import into: http[s]://host:port[/database].
+    #[arg(long, value_name = "URI")]
+    pub target: Option<String>,
+
+    #[command(flatten)]
+    from: SourceArgs,
+
+    #[command(flatten)]
+    into: TargetArgs,
+}
+
 /// `completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
@@ -612,15 +654,7 @@ impl ExportArgs {
     /// As typed options.
     pub fn options(&self, show: Show) -> Result<(SnapshotUrl, export::Options)> {
         let snapshot = SnapshotUrl::parse(&self.snapshot)?;
-        let server = &self.server;
-        let token =
-            token("MILVUS_HANDOFF_SOURCE_TOKEN", "--source-token-file", server.source_token_file.as_ref())?;
-        let tls = Tls {
-            ca: server.source_ca.clone(),
-            cert: server.source_cert.clone(),
-            key: server.source_key.clone(),
-        };
-        let source = Endpoint::parse(&self.source, token, tls)?;
+        let source = self.server.endpoint(&self.source)?;
         let options = export::Options {
             selection: Selection::parse(&self.collections, &self.exclude, source.database.as_deref())?,
             source,
@@ -748,6 +782,27 @@ impl ReportArgs {
             ));
         }
         Ok(format)
+    }
+}
+
+impl DoctorArgs {
+    /// The source, the target and the place of the snapshot, as far as they were named.
+    pub fn places(&self) -> Result<(Option<Endpoint>, Option<Endpoint>, Option<SnapshotUrl>)> {
+        Ok((
+            self.source.as_deref().map(|uri| self.from.endpoint(uri)).transpose()?,
+            self.target.as_deref().map(|uri| self.into.endpoint(uri)).transpose()?,
+            self.snapshot.as_deref().map(SnapshotUrl::parse).transpose()?,
+        ))
+    }
+}
+
+impl SourceArgs {
+    fn endpoint(&self, uri: &str) -> Result<Endpoint> {
+        let token =
+            token("MILVUS_HANDOFF_SOURCE_TOKEN", "--source-token-file", self.source_token_file.as_ref())?;
+        let tls =
+            Tls { ca: self.source_ca.clone(), cert: self.source_cert.clone(), key: self.source_key.clone() };
+        Endpoint::parse(uri, token, tls)
     }
 }
 

@@ -6,7 +6,7 @@
 //! main -> cli, next, generate         what users type, what comes after, what other programs read
 //!   report  diff    output            what users read
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
-//!   inspect  sign    keygen
+//!   inspect  sign    keygen  doctor
 //!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
 //!   loaded  pages                     the way to a collection's rows: loaded, in key order
 //!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
@@ -24,6 +24,7 @@ pub mod columns;
 pub mod compare;
 pub mod diff;
 pub mod digest;
+pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod fetch;

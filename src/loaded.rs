@@ -52,6 +52,13 @@ pub struct Unloaded {
     partitions: Vec<String>,
 }
 
+impl Unloaded {
+    /// The collection.
+    pub fn name(&self) -> &CollectionName {
+        &self.name
+    }
+}
+
 impl fmt::Display for Unloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.partitions.as_slice() {

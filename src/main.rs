@@ -7,7 +7,7 @@ use milvus_handoff::output::{self, Output};
 use milvus_handoff::progress::Stderr;
 use milvus_handoff::stop::Stop;
 use milvus_handoff::{
-    compare, diff, export, generate, import, inspect, keygen, next, report, sign, store, verify,
+    compare, diff, doctor, export, generate, import, inspect, keygen, next, report, sign, store, verify,
 };
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -130,6 +130,22 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let report = keygen::run(&args.secret, args.new_password()?).await?;
             Ok((output::key_made(&report), 0))
         }
+        Command::Doctor(args) => {
+            let (source, target, url) = args.places()?;
+            let stop = listen()?;
+            let place = match url {
+                Some(url) => Some(doctor::Place {
+                    snapshot: store::open(&url).await?,
+                    probe: store::open(&url.beside(".doctor")).await?,
+                    url,
+                }),
+                None => None,
+            };
+            let options = doctor::Options { source, target, place };
+            let report = stop.unless_stopped(async { Ok(doctor::run(&options).await) }).await?;
+            let code = report.first_bad().map_or(0, |code| code.kind().exit_code());
+            Ok((output::examined(&report), code))
+        }
         Command::Completions(args) => {
             let script = generate::completions(args.shell);
             Ok((output::generated("completions", &args.shell.to_string(), script), 0))
@@ -156,6 +172,9 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
         }
         return writeln!(std::io::stdout(), "{}", output::json_line(&result.document));
     }
+    let doctor = matches!(cli.command, Command::Doctor(_));
+    let colourful = doctor && std::io::stdout().is_terminal() && !no_colour();
+    let text = if colourful { output::painted(&text) } else { text };
     write!(std::io::stdout(), "{text}")?;
     // For people at a terminal; scripts know what they do next.
     if !cli.quiet && std::io::stderr().is_terminal() && !result.next.is_empty() {
@@ -220,8 +239,11 @@ fn title(code: Code) -> String {
 
 /// Whether stderr may have colours.
 fn colours() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    !refused && std::io::stderr().is_terminal()
+    !no_colour() && std::io::stderr().is_terminal()
+}
+
+fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
 }
 
 fn label(text: &str, color: &str) -> String {

@@ -8,6 +8,7 @@
 
 use crate::capacity::{ASSUMPTIONS, Estimate};
 use crate::compare::{self, Finding, Kind};
+use crate::doctor::{self, Verdict};
 use crate::error::{Code, Error};
 use crate::inspect;
 use crate::milvus::IndexMade;
@@ -429,6 +430,82 @@ pub fn key_made(report: &keygen::Report) -> Output {
     let _ = writeln!(text, "            {key}");
     let _ = writeln!(text, "Successful: made the key {}", report.key.id());
     Output { document: document("keygen", "successful", rest), text, warnings: Vec::new(), next: Vec::new() }
+}
+
+// ---- doctor ----
+
+/// Marks that begin the lines of checks, and their colours on a terminal that wants them.
+const GOOD: &str = "  ok    ";
+const NOTE: &str = "  note  ";
+const BAD: &str = "  FAIL  ";
+const COLOURS: [(&str, &str); 3] = [(GOOD, "32"), (NOTE, "33"), (BAD, "31")];
+
+/// What `doctor` found.
+pub fn examined(report: &doctor::Report) -> Output {
+    let (bad, noted) = report.counts();
+    let checks: Vec<_> = report.checks.iter().map(check_json).collect();
+    let rest = json!({
+        "checks": checks,
+        "red": bad,
+        "notes": noted,
+        "code": report.first_bad().map(Code::text),
+        "policy": report.policy,
+        "warnings": [],
+        "seconds": report.seconds,
+    });
+    let document = document("doctor", if bad == 0 { "successful" } else { "failed" }, rest);
+    let mut text = String::new();
+    let mut about = None;
+    for check in &report.checks {
+        if about != Some(check.about) {
+            let _ = writeln!(text, "{}{}", if about.is_some() { "\n" } else { "" }, check.about.name());
+            about = Some(check.about);
+        }
+        let (mark, code) = match check.verdict {
+            Verdict::Good => (GOOD, String::new()),
+            Verdict::Note => (NOTE, String::new()),
+            Verdict::Bad(code) => (BAD, format!(" [{}]", code.text())),
+        };
+        let _ = writeln!(text, "{mark}{:<13}{}{code}", check.name, one_line(&check.says));
+        if let Some(fix) = &check.fix {
+            let _ = writeln!(text, "{:21}{}", "", one_line(fix));
+        }
+    }
+    if let Some(policy) = &report.policy {
+        let _ = writeln!(text, "\nthe smallest policy for this:\n{}", policy.trim_end());
+    }
+    let all = plural(report.checks.len() as u64, "check");
+    let notes = plural(noted as u64, "note");
+    let _ = match report.first_bad() {
+        None => writeln!(text, "\nSuccessful: nothing is in the way ({all}, {notes})"),
+        Some(code) => writeln!(text, "\nFailed: {bad} of {all} red, {notes} [{}]", code.text()),
+    };
+    Output { document, text, warnings: Vec::new(), next: Vec::new() }
+}
+
+fn check_json(check: &doctor::Check) -> Value {
+    let (verdict, code) = match check.verdict {
+        Verdict::Good => ("good", None),
+        Verdict::Note => ("note", None),
+        Verdict::Bad(code) => ("red", Some(code.text())),
+    };
+    json!({
+        "about": check.about.name(),
+        "check": check.name,
+        "verdict": verdict,
+        "code": code,
+        "says": check.says,
+        "fix": check.fix,
+    })
+}
+
+/// With colours in place of nothing else: the marks stay, for those who do not see the difference.
+pub fn painted(text: &str) -> String {
+    let line = |line: &str| match COLOURS.iter().find(|(mark, _)| line.starts_with(mark)) {
+        Some((mark, colour)) => format!("\x1b[{colour}m{mark}\x1b[0m{}", &line[mark.len()..]),
+        None => line.to_string(),
+    };
+    text.split_inclusive('\n').map(line).collect()
 }
 
 // ---- compare ----

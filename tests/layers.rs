@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     // The objects that hold signatures are read on the way into a snapshot.
     &["signature"],
     &["fetch", "opened", "loaded", "pages"],
-    &["verify", "inspect", "compare", "export", "sign", "keygen"],
+    &["verify", "inspect", "compare", "export", "sign", "keygen", "doctor"],
     // Checks parts as `verify` does before it touches the target.
     &["import"],
     &["output"],

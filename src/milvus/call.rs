@@ -346,6 +346,7 @@ replies!(
     AllocTimestampResponse,
     GetPersistentSegmentInfoResponse,
     GetQuerySegmentInfoResponse,
+    CheckHealthResponse,
 );
 
 /// Whether an RPC may be repeated after it failed without a definite answer.

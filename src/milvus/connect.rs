@@ -107,6 +107,22 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Where it listens; the host without the brackets of an IPv6 address.
+    pub fn host_and_port(&self) -> (String, u16) {
+        let rest = self.address.split_once("://").map_or(self.address.as_str(), |(_, rest)| rest);
+        let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (host.to_string(), port.parse().unwrap_or_default())
+    }
+
+    /// Without waiting for a server that may come back: to find out how it is now.
+    pub fn impatient(self) -> Self {
+        let (reply, none) = (Duration::from_secs(15), Duration::ZERO);
+        Endpoint { patience: Patience { reply, restart: none, memory: none }, ..self }
+    }
+}
+
 /// Which engine a server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerKind {
@@ -337,6 +353,8 @@ mod tests {
         assert_eq!(parse("http://h").unwrap().address, "http://h:19530");
         assert_eq!(parse("https://h/").unwrap().address, "https://h:443");
         assert_eq!(parse("http://[::1]:1").unwrap().address, "http://[::1]:1");
+        assert_eq!(parse("http://[::1]:1").unwrap().host_and_port(), ("::1".into(), 1));
+        assert_eq!(parse("https://h").unwrap().host_and_port(), ("h".into(), 443));
         for wrong in
             ["localhost:19530", "s3://b/p", "http://u:p@h:1", "http://h:1/a/b", "http://h?x=1", "http://"]
         {

@@ -15,6 +15,7 @@ mod create;
 mod insert;
 mod load;
 mod pace;
+mod probe;
 mod query;
 mod wire_schema;
 
@@ -24,6 +25,7 @@ pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Tls, Token};
 pub use create::IndexMade;
 pub use insert::{InsertRequest, Mutation};
 pub use load::LoadState;
+pub use probe::{Grants, Health, Limit};
 pub use query::{Page, Scan, View};
 pub use wire_schema::{
     KeyPolicy, Refusal, is_portable_database_property, is_portable_property, read_described,

@@ -99,6 +99,11 @@ pub trait Store: Send + Sync {
     /// [`Store::put_new`] looks first: that leaves a moment between looking and putting, and is
     /// the most that such a bucket allows.
     fn look_before_put(&self) {}
+
+    /// By how many seconds the bucket's clock is ahead of this machine's, if its replies tell.
+    fn clock_ahead(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// Opens the place that `url` names. A bucket or folder that cannot be reached is an error here

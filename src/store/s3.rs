@@ -40,8 +40,11 @@ use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, Object};
 use aws_smithy_http_client::tls;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -50,8 +53,8 @@ use std::fmt;
 use std::io;
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::NamedTempFile;
 
 /// Tries of one request, unless `AWS_MAX_ATTEMPTS` says otherwise.
@@ -89,6 +92,8 @@ struct Place {
     patience: Duration,
     /// Whether some answer proved that the bucket exists.
     seen: AtomicBool,
+    /// What its replies say of its clock.
+    clock: Clock,
     /// Whether the bucket is known to ignore `If-None-Match`, so that puts must look first.
     ignores_conditions: AtomicBool,
 }
@@ -146,6 +151,8 @@ impl S3 {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         builder.set_endpoint_url(endpoint.clone());
+        let clock = Clock::default();
+        builder = builder.interceptor(clock.clone());
         if config.http_client().is_none() {
             builder.set_http_client(Some(http_client()));
         }
@@ -161,6 +168,7 @@ impl S3 {
             retry,
             patience,
             seen: AtomicBool::new(false),
+            clock,
             ignores_conditions: AtomicBool::new(false),
         })))
     }
@@ -224,6 +232,10 @@ impl Store for S3 {
 
     fn look_before_put(&self) {
         self.0.ignores_conditions.store(true, Ordering::Relaxed);
+    }
+
+    fn clock_ahead(&self) -> Option<i64> {
+        self.0.clock.ahead()
     }
 
     fn list(&self) -> BoxStream<'_, Result<Entry>> {
@@ -306,6 +318,46 @@ impl Intercept for SignWith {
         config: &mut ConfigBag,
     ) -> std::result::Result<(), BoxError> {
         config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.0.to_string()));
+        Ok(())
+    }
+}
+
+/// By how many seconds the bucket's clock is ahead of ours, from the last reply that had a date.
+#[derive(Debug, Clone)]
+struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    const UNKNOWN: i64 = i64::MIN;
+
+    fn ahead(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|ahead| *ahead != Clock::UNKNOWN)
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock(Arc::new(AtomicI64::new(Clock::UNKNOWN)))
+    }
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for Clock {
+    fn name(&self) -> &'static str {
+        "Clock"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let theirs = context.response().headers().get("date");
+        let theirs = theirs.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
+        let ours = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        if let (Some(theirs), Some(ours)) = (theirs, ours) {
+            self.0.store(theirs.secs() - ours.as_secs() as i64, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -99,6 +99,22 @@ fn parse_s3(rest: &str) -> std::result::Result<SnapshotUrl, String> {
     Ok(SnapshotUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
 }
 
+impl SnapshotUrl {
+    /// A place beside the snapshot, where what is written is no part of it.
+    pub fn beside(&self, suffix: &str) -> SnapshotUrl {
+        match self {
+            SnapshotUrl::S3 { bucket, prefix } => {
+                SnapshotUrl::S3 { bucket: bucket.clone(), prefix: format!("{prefix}{suffix}") }
+            }
+            SnapshotUrl::File { path } => {
+                let mut beside = path.clone().into_os_string();
+                beside.push(suffix);
+                SnapshotUrl::File { path: beside.into() }
+            }
+        }
+    }
+}
+
 /// The naming rules for general purpose buckets, which S3-compatible servers share.
 fn check_bucket(name: &str) -> std::result::Result<(), String> {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());

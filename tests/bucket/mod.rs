@@ -13,6 +13,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_types::date_time::{DateTime, Format};
 use bytes::Bytes;
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
@@ -143,6 +144,8 @@ pub struct Rules {
     pub lag: usize,
     /// An error code for every request from the n-th on.
     pub refuse_from: Option<(usize, &'static str)>,
+    /// By how many seconds the clock that its replies tell is ahead.
+    pub clock_ahead: Option<i64>,
     /// At this request, counted from 0, everything stands still.
     pub stop_at: Option<(usize, When)>,
 }
@@ -156,6 +159,7 @@ impl Default for Rules {
             faults: None,
             lag: 0,
             refuse_from: None,
+            clock_ahead: None,
             stop_at: None,
         }
     }
@@ -263,6 +267,11 @@ impl Bucket {
             Some((key.strip_prefix(PREFIX)?.strip_prefix('/')?.to_string(), stored.bytes.clone()))
         };
         contents.objects.iter().filter_map(inside).collect()
+    }
+
+    /// Every key of the bucket, in and beside the snapshot.
+    pub fn all_keys(&self) -> Vec<String> {
+        self.backend.lock().objects.keys().cloned().collect()
     }
 
     /// The snapshot's objects by digest: what tests compare, and what a failure can print.
@@ -433,7 +442,12 @@ async fn answer(
     if stop_at == Some((number, When::After)) {
         backend.stand_still(open).await;
     }
-    let (parts, body) = reply.into_parts();
+    let (mut parts, body) = reply.into_parts();
+    if let Some(ahead) = backend.lock().rules.clock_ahead {
+        let now = DateTime::from(std::time::SystemTime::now()).secs();
+        let date = DateTime::from_secs(now + ahead).fmt(Format::HttpDate).unwrap();
+        parts.headers.insert("date", date.parse().unwrap());
+    }
     // A reply to HEAD has the length of what it does not send.
     let bytes =
         if head { Bytes::new() } else { BodyExt::collect(body).await.map_err(|_| Broken)?.to_bytes() };

@@ -1,0 +1,279 @@
+//! A server: from its name to its quotas. Stops where nothing beyond can be asked.
+
+use super::{About, Checks};
+use crate::error::{Code, Error, ErrorKind, Result};
+use crate::loaded::{self, Reads};
+use crate::milvus::{Client, Endpoint, Grants, ServerKind, View};
+use crate::schema::CollectionName;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+/// How long a name or a connection may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Collections that are looked at one by one.
+const MAX_COLLECTIONS: usize = 200;
+
+/// Before this release nothing here was tried.
+const OLDEST: (u32, u32, u32) = (2, 3, 0);
+
+/// Looks at the server that `endpoint` names.
+pub(super) async fn check(about: About, endpoint: &Endpoint, checks: &mut Checks) {
+    if !reachable(about, endpoint, checks).await {
+        return;
+    }
+    let Some(server) = connected(about, endpoint, checks).await else { return };
+    version(about, &server, checks);
+    let Some(collections) = visible(about, &server, checks).await else { return };
+    match about {
+        About::Source => readable(about, &server, &collections, checks).await,
+        About::Target | About::Snapshot => grants(about, endpoint, &server, checks).await,
+    }
+    quotas(about, &server, checks).await;
+}
+
+/// Name and network: whether anything answers there at all.
+async fn reachable(about: About, endpoint: &Endpoint, checks: &mut Checks) -> bool {
+    let (host, port) = endpoint.host_and_port();
+    let unreachable = |what: String| Error::new(Code::Unreachable, what);
+    let found = match timeout(PATIENCE, lookup_host((host.as_str(), port))).await {
+        Ok(Ok(found)) => found.collect::<Vec<_>>(),
+        Ok(Err(e)) => {
+            let error = unreachable(format!("{host} is not known here")).because(e);
+            let fix = "check the spelling, and the DNS of this very machine (VPN, private zones)";
+            checks.bad(about, "name", &error.hint(fix));
+            return false;
+        }
+        Err(_) => {
+            let error = unreachable(format!("{host}: no answer from the DNS in time"));
+            checks.bad(about, "name", &error.hint("check the DNS of this machine"));
+            return false;
+        }
+    };
+    let listed: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
+    checks.good(about, "name", format!("{host} is {}", listed.join(", ")));
+    let mut why = "it has no address".to_string();
+    for address in found {
+        match timeout(PATIENCE, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => {
+                checks.good(about, "network", format!("{address} takes connections"));
+                return true;
+            }
+            Ok(Err(e)) => why = format!("{address}: {e}"),
+            Err(_) => why = format!("{address}: no answer in {} s", PATIENCE.as_secs()),
+        }
+    }
+    let fix = "check the port, that the server runs, and firewalls and allow lists between here and there";
+    checks.bad(about, "network", &unreachable(why).hint(fix));
+    false
+}
+
+/// Encryption and credentials, as far as connecting shows them.
+async fn connected(about: About, endpoint: &Endpoint, checks: &mut Checks) -> Option<Client> {
+    let server = match Client::connect(&endpoint.clone().impatient()).await {
+        Ok(server) => server,
+        Err(error) => {
+            let name = match error.kind() {
+                ErrorKind::Denied => "credentials",
+                _ if error.code() == Code::Tls => "encryption",
+                _ => "server",
+            };
+            checks.bad(about, name, &error);
+            return None;
+        }
+    };
+    if endpoint.address.starts_with("https://") {
+        checks.good(about, "encryption", "TLS, with a certificate that is trusted");
+    } else {
+        let says = "none: the token and all rows can be read on the way";
+        checks.note(about, "encryption", says, "use https:// unless the network between is trusted");
+    }
+    Some(server)
+}
+
+fn version(about: About, server: &Client, checks: &mut Checks) {
+    let info = &server.info;
+    match (info.kind, info.release()) {
+        (ServerKind::Milvus, Some(release)) if release < OLDEST => {
+            let error = Error::new(Code::Unsupported, format!("{info} is older than 2.3"));
+            checks.bad(about, "version", &error.hint("upgrade the server to 2.3 or newer"));
+        }
+        (ServerKind::Milvus, Some(release)) if about == About::Source && release < (2, 5, 0) => {
+            let says = format!("{info}: it cannot be read as of one moment, so keys are read twice");
+            checks.note(about, "version", says, "pause writes during the export");
+        }
+        (ServerKind::Unknown, _) => checks.note(about, "version", info.to_string(), ""),
+        _ => checks.good(about, "version", info.to_string()),
+    }
+}
+
+/// Which collections the user sees, in all databases that are meant.
+async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<Vec<CollectionName>> {
+    let listing = async {
+        let databases = server.databases().await?;
+        let missing = server.database.as_ref().filter(|wanted| !databases.contains(wanted));
+        let meant: Vec<_> = match &server.database {
+            Some(wanted) => databases.into_iter().filter(|database| database == wanted).collect(),
+            None => databases,
+        };
+        let mut found = Vec::new();
+        for database in &meant {
+            let names = server.collections(database).await?;
+            found.extend(names.into_iter().map(|name| CollectionName::new(database, name)));
+        }
+        Ok::<_, Error>((meant.len(), missing.cloned(), found))
+    };
+    let (databases, missing, found) = match listing.await {
+        Ok(listed) => listed,
+        Err(error) => {
+            let name = match error.kind() {
+                // Who is not known is turned away when connecting, where the server looks at it then.
+                ErrorKind::Denied if error.message().contains("permission deny") => "privileges",
+                ErrorKind::Denied => "credentials",
+                _ => "server",
+            };
+            checks.bad(about, name, &error);
+            return None;
+        }
+    };
+    let who = if server.has_token() { "accepted" } else { "none were given, and none are asked for" };
+    checks.good(about, "credentials", who);
+    match missing {
+        Some(database) if about == About::Source => {
+            let error = Error::new(Code::NotFound, format!("there is no database {database:?}"));
+            checks.bad(about, "collections", &error.hint("check the database in the address"));
+            return None;
+        }
+        Some(database) => {
+            checks.good(about, "collections", format!("the database {database:?} will be created"));
+        }
+        None => {
+            let says = format!("{} in {databases} databases can be seen", found.len());
+            match found.is_empty() && about == About::Source {
+                true => checks.note(about, "collections", says, "an export would have nothing to do"),
+                false => checks.good(about, "collections", says),
+            }
+        }
+    }
+    Some(found)
+}
+
+/// What an export asks of every collection: descriptions, load states, and one count.
+async fn readable(about: About, server: &Client, collections: &[CollectionName], checks: &mut Checks) {
+    let (mut reads, mut refused, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+    for name in collections.iter().take(MAX_COLLECTIONS) {
+        match described(server, name).await {
+            Ok(Ok(read)) => reads.push((name, read)),
+            Ok(Err(reasons)) => foreign.push(format!("{name} ({reasons})")),
+            Err(error) => refused.push(error.context(name.to_string())),
+        }
+    }
+    let targets: Vec<_> = reads.iter().map(|(_, read)| read.clone()).collect();
+    let unloaded = match loaded::unloaded(server, &targets).await {
+        Ok(unloaded) => unloaded,
+        Err(error) => {
+            refused.push(error);
+            Vec::new()
+        }
+    };
+    let is_loaded = |name: &CollectionName| !unloaded.iter().any(|item| item.name() == name);
+    for (name, _) in reads.iter().filter(|(name, _)| is_loaded(name)) {
+        if let Err(error) = server.count(name, None, "", View::AtHand).await {
+            refused.push(Error::from(error).context(name.to_string()));
+        }
+    }
+    match refused.first() {
+        None => checks.good(about, "privileges", format!("{} can be described and read", reads.len())),
+        Some(first) => checks.bad(about, "privileges", first),
+    }
+    if !foreign.is_empty() {
+        let error =
+            Error::new(Code::Unsupported, format!("cannot be copied exactly: {}", foreign.join("; ")));
+        checks.bad(about, "types", &error.hint("leave these collections out with `--exclude`"));
+    }
+    let names: Vec<_> = unloaded.iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        checks.good(about, "load states", "everything is loaded");
+    } else {
+        let error = Error::new(Code::NotLoaded, format!("not loaded: {}", names.join("; ")));
+        let fix = "load them, leave them out with `--exclude`, or give the export `--load-source`";
+        checks.bad(about, "load states", &error.hint(fix));
+    }
+    if collections.len() > MAX_COLLECTIONS {
+        let says = format!("only the first {MAX_COLLECTIONS} of {} collections", collections.len());
+        checks.note(about, "looked at", says, "");
+    }
+}
+
+type Foreign = String;
+
+async fn described(server: &Client, name: &CollectionName) -> Result<std::result::Result<Reads, Foreign>> {
+    let gone = || Error::new(Code::NoCollection, "it was dropped a moment ago");
+    let described = server.describe(name).await?.ok_or_else(gone)?;
+    let schema = match described.schema {
+        Ok(schema) => schema,
+        Err(reasons) => {
+            let listed: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+            return Ok(Err(listed.join(", ")));
+        }
+    };
+    let partitions = server.partitions(name).await?;
+    server.indexes(name).await?;
+    server.statistics_rows(name).await?;
+    Ok(Ok(Reads::new(name, &schema, &partitions)))
+}
+
+/// What an import asks for, tried with requests that name nothing and so can do nothing: a server
+/// looks at the privilege first.
+async fn grants(about: About, endpoint: &Endpoint, server: &Client, checks: &mut Checks) {
+    if server.info.kind != ServerKind::Milvus || endpoint.token.is_none() {
+        checks.note(about, "privileges", "this server has no users, or was not given one", "");
+        return;
+    }
+    match server.grants().await {
+        Ok(Grants { missing, tried }) if missing.is_empty() => {
+            checks.good(about, "privileges", format!("all {tried} that an import uses"));
+        }
+        Ok(Grants { missing, .. }) => {
+            let error = Error::new(Code::Denied, format!("missing: {}", missing.join(", ")));
+            checks.bad(
+                about,
+                "privileges",
+                &error.hint("grant them to the user's role, for all collections"),
+            );
+        }
+        Err(error) => checks.bad(about, "privileges", &error),
+    }
+}
+
+/// What the server tells of its own limits.
+async fn quotas(about: About, server: &Client, checks: &mut Checks) {
+    match server.health().await {
+        Ok(None) => checks.note(about, "quotas", "this server does not tell", ""),
+        Ok(Some(health)) => {
+            let what = match about {
+                About::Source => health.reading,
+                About::Target | About::Snapshot => health.writing,
+            };
+            if let Some(switched_off) = what.denied {
+                let error = Error::new(Code::SwitchedOff, switched_off);
+                checks.bad(
+                    about,
+                    "quotas",
+                    &error.hint("have it switched on, or give the server what it lacks"),
+                );
+            } else if let Some(limited) = what.limited {
+                checks.note(about, "quotas", limited, "it will take longer");
+            } else {
+                checks.good(about, "quotas", "nothing is limited at present");
+            }
+            if !health.reasons.is_empty() {
+                let says = format!("the server calls itself not healthy: {}", health.reasons.join("; "));
+                checks.note(about, "health", says, "see its own logs");
+            }
+        }
+        // Only some users may ask, and nothing depends on it.
+        Err(error) => checks.note(about, "quotas", format!("not told: {error}"), ""),
+    }
+}
