@@ -6,7 +6,7 @@ BIN_DEV     := $(TARGET)/debug/milvus-handoff
 BIN_RELEASE := $(TARGET)/release/milvus-handoff
 CHECK       := .venvs/check/bin
 
-.PHONY: build demo test bench unit live lint soak fuzz fmt venvs clean
+.PHONY: build demo test bench unit live lint soak fuzz fmt venvs clean wheel licences sbom
 
 build:
 	cargo build --release
@@ -52,8 +52,22 @@ live: venvs
 venvs:
 	tests/live/venvs.sh
 
+# A Python wheel that carries the release binary, in target/wheels.
+wheel: venvs
+	$(CHECK)/maturin build --release --locked --out "$(TARGET)/wheels"
+
+# What the binary is made of, as CycloneDX; the same Cargo.lock gives the same bytes.
+sbom:
+	mkdir -p "$(TARGET)"
+	packaging/sbom.py > "$(TARGET)/milvus-handoff.cdx.json"
+
+# Licences and sources of what is linked, with cargo-deny, which is installed into .tools the first time.
+licences:
+	[ -x .tools/bin/cargo-deny ] || cargo install --locked --root .tools cargo-deny
+	.tools/bin/cargo-deny check licenses bans sources
+
 fmt:
 	cargo fmt
 
 clean:
-	rm -rf target .venvs .demo
+	rm -rf target .venvs .demo .tools

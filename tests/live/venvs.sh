@@ -24,9 +24,9 @@ requirements() {
     lite251) echo "milvus-lite==2.5.1 tqdm==4.70.1" ;;
     # Milvus Lite 3.2.2: the Python engine, and the client with which the demo compares.
     lite322) echo "milvus-lite==3.2.2 pymilvus==3.0.2" ;;
-    # The independent clients, the S3 server, and pytest.
+    # The independent clients, the S3 server, pytest, and what makes the wheel.
     check) echo "pymilvus==3.0.2 pyarrow==26.0.1 duckdb==2.0.0 pytest==9.2.0 pytest-timeout==2.4.0" \
-      "pytest-xdist==3.8.0 moto[server,s3]==5.2.5 boto3==1.44.5 numpy" ;;
+      "pytest-xdist==3.8.0 moto[server,s3]==5.2.5 boto3==1.44.5 numpy maturin==1.16.0" ;;
     # What people use today, for the benchmark: pymilvus with what its BulkWriter needs.
     bench) echo "pymilvus[bulk-writer]==3.0.2 pyarrow==26.0.1" ;;
   esac
