@@ -172,7 +172,8 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
         }
         return writeln!(std::io::stdout(), "{}", output::json_line(&result.document));
     }
-    let colourful = std::io::stdout().is_terminal() && !no_colour();
+    let doctor = matches!(cli.command, Command::Doctor(_));
+    let colourful = doctor && std::io::stdout().is_terminal() && !no_colour();
     let text = if colourful { output::painted(&text) } else { text };
     write!(std::io::stdout(), "{text}")?;
     // For people at a terminal; scripts know what they do next.

@@ -4,6 +4,7 @@
 use super::meta::Change;
 use super::{Amount, CollectionDiff, Report};
 use crate::compare::{Finding, Kind};
+use crate::error::Code;
 use crate::opened::Opened;
 use crate::output::{self, Output, key_json, name_json, one_line, plural};
 use indicatif::{HumanBytes, HumanCount};
@@ -24,6 +25,7 @@ pub fn output(urls: [&str; 2], report: &Report) -> Output {
         "databases": changes_json(&report.databases),
         "collections": report.collections.iter().map(collection_json).collect::<Vec<_>>(),
         "differences": report.differences(),
+        "code": (!same).then_some(Code::Different.text()),
         "warnings": [],
         "seconds": report.seconds,
     });

@@ -2,6 +2,7 @@
 
 use super::facts::{self, Mark};
 use super::{Compared, Report};
+use crate::error::Code;
 use crate::output::{self, name_json};
 use crate::snapshot::{FORMAT_VERSION, ObjectRef};
 use serde_json::{Value, json};
@@ -55,6 +56,7 @@ pub(super) fn document(report: &Report) -> Value {
             "level": verified.level.name(),
             "checked": {"objects": verified.objects, "bytes": verified.bytes, "size_only": verified.size_only},
             "problems": problems,
+            "code": (!report.is_good()).then_some(Code::Integrity.text()),
             "signatures": output::signatures_json(&verified.signatures),
             "totals": output::totals_json(&commit.totals),
             "collections": collections,
