@@ -43,6 +43,8 @@ const PURE: &[&str] = &[
     "snapshot",
     "diff::meta",
     "diff::shown",
+    "output::about",
+    "output::inspected",
     "report::compared",
     "report::document",
     "report::facts",
@@ -66,6 +68,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("parquet", &["part"]),
     ("minisign", &["signature"]),
     ("rpassword", &["cli"]),
+    ("unicode_width", &["output"]),
     ("indicatif", &["progress", "output", "report", "diff"]),
 ];
 
