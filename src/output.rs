@@ -6,6 +6,9 @@
 //! The result goes to stdout, as JSON with `--json` and as text without; everything else
 //! (progress, warnings, errors) goes to stderr. With `--json` the text goes to stderr too.
 
+pub(crate) mod about;
+mod inspected;
+
 use crate::capacity::{ASSUMPTIONS, Estimate};
 use crate::compare::{self, Finding, Kind};
 use crate::doctor::{self, Verdict};
@@ -19,6 +22,7 @@ use crate::{export, import, keygen, sign, verify};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The version of the JSON documents.
 const DOCUMENT_VERSION: u32 = 1;
@@ -79,7 +83,7 @@ pub fn failure(command: &str, error: &Error) -> Value {
 /// Text that may go to a terminal: names come from servers and files that may be hostile, and a
 /// control character in them must not move the cursor or hide a line.
 pub fn safe(text: &str) -> String {
-    let shown = |c: char| c == '\n' || c == '\t' || !is_treacherous(c);
+    let shown = |c: char| c == '\n' || c == '\t' || !is_odd(c);
     if text.chars().all(shown) {
         return text.to_string();
     }
@@ -89,23 +93,28 @@ pub fn safe(text: &str) -> String {
 /// Foreign text within a line of ours: as [`safe`], and line breaks and tabs are shown as escapes
 /// too, so that a description cannot pretend to be the next line.
 pub fn one_line(text: &str) -> String {
-    let shown = |c: char| !is_treacherous(c);
+    let shown = |c: char| !is_odd(c);
     text.chars().map(|c| if shown(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
-/// A document on one line. JSON allows control characters above 0x7e and reversed text as they
-/// are; a terminal that shows the document does not deserve them.
+/// A document on one line. JSON allows most of what cannot be seen as it is; a terminal that shows
+/// the document does not deserve it.
 pub fn json_line(document: &Value) -> String {
-    let escape = |c: char| format!("\\u{:04x}", u32::from(c));
+    let escape = |c: char| -> String {
+        c.encode_utf16(&mut [0; 2]).iter().map(|half| format!("\\u{half:04x}")).collect()
+    };
     let text = document.to_string();
-    text.chars().map(|c| if is_treacherous(c) { escape(c) } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_odd(c) { escape(c) } else { c.to_string() }).collect()
 }
 
-/// Control characters, line separators, and what reverses the direction of text.
-fn is_treacherous(c: char) -> bool {
-    let bidi =
-        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || bidi || matches!(c, '\u{2028}' | '\u{2029}')
+/// Control characters, what reverses the direction of text, and what nobody can see.
+pub(crate) fn is_odd(c: char) -> bool {
+    let alone = matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}');
+    let ranges = matches!(c,
+        '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{10ffff}');
+    c.is_control() || alone || ranges || (u32::from(c) & 0xfffe) == 0xfffe
 }
 
 // ---- export ----
@@ -747,7 +756,7 @@ pub fn inspected(url: &str, report: &inspect::Report) -> Output {
         let _ = writeln!(text, "note       {}", one_line(limit));
     }
     for (collection, rows) in manifest.collections.iter().zip(&report.first_rows) {
-        inspect_collection_text(&mut text, collection, rows);
+        inspected::collection(&mut text, collection, rows);
     }
     let _ = writeln!(text);
     capacity_text(&mut text, &report.capacity);
@@ -816,78 +825,6 @@ fn index_json(index: &Index) -> Value {
     json!({"field": index.field, "name": index.name, "params": index.params})
 }
 
-fn inspect_collection_text(text: &mut String, collection: &CollectionResult, rows: &[Value]) {
-    let meta = &collection.meta;
-    let _ = writeln!(
-        text,
-        "\n{}: {} rows, {} in {}, {}",
-        one_line(&meta.name.to_string()),
-        HumanCount(collection.rows()),
-        HumanBytes(collection.bytes()),
-        plural(collection.parts.len() as u64, "part"),
-        consistency_name(collection.consistency)
-    );
-    if !meta.schema.description.is_empty() {
-        let _ = writeln!(text, "  {}", one_line(&meta.schema.description));
-    }
-    let fields: Vec<Vec<String>> = meta
-        .schema
-        .fields
-        .iter()
-        .map(|f| {
-            let mut notes = Vec::new();
-            notes.extend(f.primary_key.then(|| "primary key".to_string()));
-            notes.extend(f.auto_id.then(|| "auto-id".to_string()));
-            notes.extend(f.partition_key.then(|| "partition key".to_string()));
-            notes.extend(f.clustering_key.then(|| "clustering key".to_string()));
-            notes.extend(f.nullable.then(|| "nullable".to_string()));
-            notes.extend(f.default.as_ref().map(|default| format!("default {default}")));
-            let maker = meta.schema.functions.iter().find(|function| function.outputs.contains(&f.name));
-            notes.extend(
-                maker.map(|function| format!("made by {} ({})", function.name, function.kind.name())),
-            );
-            let index = meta.indexes.iter().find(|i| i.field == f.name);
-            notes.extend(index.map(|i| {
-                let of = |key: &str| i.params.get(key).map_or("", String::as_str);
-                format!("index {} {}", of("index_type"), of("metric_type")).trim_end().to_string()
-            }));
-            vec![format!("  {}", f.name), f.kind.to_string(), notes.join(", "), f.description.clone()]
-        })
-        .chain(meta.schema.dynamic.then(|| {
-            vec!["  $meta".to_string(), "JSON".to_string(), "dynamic field".to_string(), String::new()]
-        }))
-        .collect();
-    table(text, &["  field", "type", "", "description"], &fields);
-    let partitions = collection.rows_by_partition();
-    if partitions.len() > 1 {
-        let listed: Vec<_> =
-            partitions.iter().map(|(name, rows)| format!("{name} ({})", HumanCount(*rows))).collect();
-        let _ = writeln!(text, "  partitions: {}", one_line(&listed.join(", ")));
-    }
-    if !meta.aliases.is_empty() {
-        let _ = writeln!(text, "  aliases: {}", one_line(&meta.aliases.join(", ")));
-    }
-    for row in rows {
-        let _ = writeln!(text, "  {}", shortened(row));
-    }
-}
-
-/// A row on one line, with long lists cut.
-fn shortened(row: &Value) -> Value {
-    const SHOWN: usize = 4;
-    match row {
-        Value::Array(items) if items.len() > SHOWN + 1 => {
-            let mut short: Vec<_> = items[..SHOWN].iter().map(shortened).collect();
-            short.push(format!("... {} in all", items.len()).into());
-            Value::Array(short)
-        }
-        Value::Object(fields) => {
-            Value::Object(fields.iter().map(|(k, v)| (k.clone(), shortened(v))).collect())
-        }
-        other => other.clone(),
-    }
-}
-
 // ---- shared ----
 
 pub(crate) fn totals_json(totals: &Totals) -> Value {
@@ -945,22 +882,45 @@ fn capacity_text(text: &mut String, estimate: &Estimate) {
     }
 }
 
+/// Columns that a cell of a table takes at most; the document has all of it.
+const CELL: usize = 60;
+
 /// Left-aligned columns, numbers included: names are what people look for.
 pub(crate) fn table(text: &mut String, head: &[&str], rows: &[Vec<String>]) {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let cut = |cell: &String| cut(&one_line(cell), CELL);
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cut).collect()).collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            let cells = rows.iter().map(|row| row[column].width());
+            cells.chain([head[column].width()]).max().unwrap_or(0)
+        })
+        .collect();
     let mut line = |cells: &[&str]| {
-        let padded: Vec<_> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<_> = cells.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
         let _ = writeln!(text, "{}", padded.join("  ").trim_end());
     };
     line(head);
     for row in &rows {
         line(&row.iter().map(String::as_str).collect::<Vec<_>>());
     }
+}
+
+/// With blanks up to a width. Characters of some scripts take two columns, and others none.
+fn padded(cell: &str, width: usize) -> String {
+    format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width())))
+}
+
+/// At most so many columns of a text.
+fn cut(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_string();
+    }
+    let mut kept = String::new();
+    for c in text.chars() {
+        if kept.width() + c.width().unwrap_or(0) + 3 > columns {
+            break;
+        }
+        kept.push(c);
+    }
+    kept + "..."
 }

@@ -3,6 +3,7 @@
 //! Markup is text of this program, so it is `&'static str`; everything else goes through an escape.
 //! That holds by the types and not by care.
 
+use crate::output::is_odd;
 use std::fmt::{Display, Write};
 
 /// Characters of one text that a page shows; names have fewer, descriptions may have millions.
@@ -81,16 +82,6 @@ impl Html {
         }
         self
     }
-}
-
-/// Control characters, what reverses the direction of text, and what nobody can see.
-pub(super) fn is_odd(c: char) -> bool {
-    let alone = matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}');
-    let ranges = matches!(c,
-        '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}'
-        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{10ffff}');
-    c.is_control() || alone || ranges || (u32::from(c) & 0xfffe) == 0xfffe
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Foreign text stands in code spans, where nothing is markup, or has every mark escaped.
 
 use super::facts::{self, Mark};
-use super::html::is_odd;
 use super::{Report, TOOL};
+use crate::output::{about, is_odd};
 use crate::snapshot::CollectionResult;
 use indicatif::{HumanBytes, HumanCount};
 use std::fmt::{Display, Write};
@@ -110,7 +110,7 @@ fn one_collection(text: &mut String, collection: &CollectionResult) {
         line!(text, "{}\n", words(&meta.schema.description));
     }
     line!(text, "{}.\n", words(&facts::consistency(collection)));
-    let rows: Vec<Vec<String>> = facts::fields(collection)
+    let rows: Vec<Vec<String>> = about::fields(collection)
         .iter()
         .map(|f| {
             let name = if f.inner { format!("– {}", code(&f.name)) } else { code(&f.name) };
@@ -121,13 +121,13 @@ fn one_collection(text: &mut String, collection: &CollectionResult) {
     if !meta.indexes.is_empty() {
         line!(text, "");
         let row = |index: &crate::snapshot::Index| {
-            let [kind, metric, settings] = facts::index(index);
+            let [kind, metric, settings] = about::index(index);
             vec![code(&index.field), words(&kind), words(&metric), words(&settings)]
         };
         let rows: Vec<_> = meta.indexes.iter().map(row).collect();
         table(text, &["index on", "type", "metric", "settings"], &rows);
     }
-    let partitions = facts::partitions(collection);
+    let partitions = about::partitions(collection);
     if partitions.len() > 1 {
         line!(text, "");
         let rows: Vec<Vec<String>> = partitions
@@ -141,8 +141,8 @@ fn one_collection(text: &mut String, collection: &CollectionResult) {
     }
     for (what, said) in [
         ("aliases", meta.aliases.join(", ")),
-        ("properties", facts::settings(&meta.properties)),
-        ("functions", facts::functions(&meta.schema).join("; ")),
+        ("properties", about::settings(&meta.properties)),
+        ("functions", about::functions(&meta.schema).join("; ")),
     ] {
         if !said.is_empty() {
             line!(text, "\n{what}: {}", words(&said));

@@ -1,10 +1,11 @@
 //! The report as one HTML page: no script, no network, nothing outside of itself. Pure.
 
-use super::facts::{self, Mark, PartitionRow};
+use super::facts::{self, Mark};
 use super::html::Html;
 use super::pictures::{self, Bar, Lane};
 use super::{Compared, Report, TOOL};
 use crate::digest::Sha256;
+use crate::output::about::{self, PartitionRow};
 use crate::signature::State;
 use crate::snapshot::{CollectionResult, FORMAT_VERSION, ObjectRef, Part};
 use indicatif::{HumanBytes, HumanCount};
@@ -61,7 +62,9 @@ fn title(html: &mut Html, report: &Report) {
     let manifest = &report.verified.opened.manifest;
     html.raw("<h1>Snapshot ").name(&manifest.id).raw("</h1>\n<p class=\"faint\">exported ");
     html.name(&manifest.created).raw(" with ").name(&manifest.tool).raw(", at ").name(&report.url);
-    html.raw("</p>\n");
+    html.raw("</p>\n<p class=\"faint\">COMMIT.json has <code>")
+        .text(format!("sha256:{}", report.verified.opened.digest));
+    html.raw("</code></p>\n");
 }
 
 // ---- the first screen ----
@@ -168,7 +171,7 @@ fn overview(html: &mut Html, report: &Report) {
     };
     let bars: Vec<_> = collections.iter().enumerate().map(bar).collect();
     pictures::bars(html, "How rows and bytes are spread over the collections.", "collection", &bars);
-    html.raw("<div class=\"scroll\"><table class=\"wide\"><caption>Rows that each side counted</caption><thead><tr><th scope=\"col\">collection</th><th scope=\"col\" class=\"num\">source</th><th scope=\"col\" class=\"num\">snapshot</th><th scope=\"col\" class=\"num\">target</th><th scope=\"col\">result</th></tr></thead><tbody>\n");
+    html.raw("<table class=\"counts\"><caption>Rows that each side counted</caption><thead><tr><th scope=\"col\">collection</th><th scope=\"col\" class=\"num\">source</th><th scope=\"col\" class=\"num\">snapshot</th><th scope=\"col\" class=\"num\">target</th><th scope=\"col\">result</th></tr></thead><tbody>\n");
     for (index, collection) in collections.iter().enumerate() {
         html.raw("<tr><td><a href=\"#c").plain(index).raw("\">").name(&collection.meta.name).raw("</a></td>");
         number(html, HumanCount(collection.counts.server));
@@ -189,7 +192,7 @@ fn overview(html: &mut Html, report: &Report) {
         }
         html.raw("</td></tr>\n");
     }
-    html.raw("</tbody></table></div>\n");
+    html.raw("</tbody></table>\n");
 }
 
 fn target(html: &mut Html, report: &Report, compared: &Compared) {
@@ -269,7 +272,7 @@ fn identity(html: &mut Html, report: &Report) {
     }
     for database in manifest.databases.iter().filter(|database| !database.properties.is_empty()) {
         fact(html, "database", |h| {
-            h.name(&database.name).raw(": ").text(facts::settings(&database.properties))
+            h.name(&database.name).raw(": ").text(about::settings(&database.properties))
         });
     }
     html.raw("</tbody></table>\n");
@@ -320,8 +323,8 @@ fn one_collection(html: &mut Html, report: &Report, index: usize, collection: &C
     fact(html, "consistency", |h| h.text(facts::consistency(collection)));
     let texts = [
         ("aliases", meta.aliases.join(", ")),
-        ("properties", facts::settings(&meta.properties)),
-        ("functions", facts::functions(&meta.schema).join("; ")),
+        ("properties", about::settings(&meta.properties)),
+        ("functions", about::functions(&meta.schema).join("; ")),
     ];
     for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
         fact(html, name, |h| h.name(text));
@@ -343,7 +346,7 @@ fn one_collection(html: &mut Html, report: &Report, index: usize, collection: &C
 
 fn fields(html: &mut Html, collection: &CollectionResult) {
     html.raw("<h3>Schema</h3>\n<div class=\"scroll\"><table class=\"wide\"><thead><tr><th scope=\"col\">field</th><th scope=\"col\">type</th><th scope=\"col\">notes</th>");
-    let fields = facts::fields(collection);
+    let fields = about::fields(collection);
     // Most schemas have no descriptions.
     let described = fields.iter().any(|field| !field.description.is_empty());
     html.raw(if described { "<th scope=\"col\">description</th>" } else { "" });
@@ -366,7 +369,7 @@ fn indexes(html: &mut Html, collection: &CollectionResult) {
     html.raw("<h3>Indexes on the source</h3>\n<div class=\"scroll\"><table class=\"wide\"><thead><tr><th scope=\"col\">field</th><th scope=\"col\">name</th><th scope=\"col\">type</th><th scope=\"col\">metric</th><th scope=\"col\">settings</th></tr></thead><tbody>\n");
     for index in &collection.meta.indexes {
         html.raw("<tr><td>").name(&index.field).raw("</td><td>").name(&index.name).raw("</td>");
-        for cell in facts::index(index) {
+        for cell in about::index(index) {
             html.raw("<td>").name(cell).raw("</td>");
         }
         html.raw("</tr>\n");
@@ -381,7 +384,7 @@ fn partitions(html: &mut Html, report: &Report, collection: &CollectionResult) {
         html.raw(" by the partition key, so rows are not attributed to one.</p>\n");
         return;
     }
-    let partitions = facts::partitions(collection);
+    let partitions = about::partitions(collection);
     if partitions.len() < 2 {
         return;
     }
