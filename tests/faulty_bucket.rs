@@ -506,6 +506,46 @@ async fn a_listing_that_lags_is_not_believed() {
     assert!(verified(store.clone(), Level::Head).await.unwrap().problems.iter().any(|p| p.key == gone));
 }
 
+/// "Successful" would be the word for a snapshot that lacks something.
+#[tokio::test]
+async fn what_a_bucket_has_lost_is_missed_before_the_end() {
+    let source = source::start(None).await;
+    for lost in ["PLAN.json", "data/", "units/", "manifest.json", "SHA256SUMS", "COMMIT.json"] {
+        for checksums in [Checksums::Returned, Checksums::Dropped, Checksums::Wrong] {
+            let bucket = Bucket::start().await;
+            bucket.rule(|rules| {
+                rules.forgets = Some(lost);
+                rules.checksums = checksums;
+            });
+            let e = export(&source, &bucket).await.map(|_| ()).expect_err(lost);
+            assert_eq!(e.kind(), ErrorKind::Integrity, "{lost}: {e:?}");
+            assert!(e.to_string().contains(lost), "{lost}: {e:?}");
+            assert!(!bucket.objects().contains_key(keys::COMMIT), "{lost}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn parts_that_were_replaced_between_two_runs_are_not_vouched_for() {
+    let source = source::start(None).await;
+    for checksums in [Checksums::Returned, Checksums::Dropped, Checksums::Wrong] {
+        let bucket = Bucket::start().await;
+        bucket.rule(|rules| {
+            rules.checksums = checksums;
+            rules.forgets = Some("manifest.json");
+        });
+        export(&source, &bucket).await.map(|_| ()).unwrap_err();
+        bucket.rule(|rules| rules.forgets = None);
+        let key = parts(&bucket).pop_first().unwrap().0;
+        let mut bytes = bucket.objects()[&key].to_vec();
+        bytes[100] ^= 1;
+        bucket.set(&key, bytes);
+        let e = export(&source, &bucket).await.map(|_| ()).expect_err("a part has another content");
+        assert_eq!(e.kind(), ErrorKind::Integrity, "{e:?}");
+        assert!(e.to_string().contains(&key), "{e:?}");
+    }
+}
+
 // ---- two exporters ----
 
 /// Several exporters at once: those that end well speak of one snapshot, the others changed

@@ -12,7 +12,7 @@ use milvus::proto::schema::scalar_field::Data as Scalars;
 use milvus::proto::schema::vector_field::Data as Vectors;
 use milvus::proto::schema::{CollectionSchema, DataType, FieldSchema, FloatArray, LongArray};
 use milvus_handoff::error::{self, ErrorKind};
-use milvus_handoff::milvus::{Endpoint, Patience};
+use milvus_handoff::milvus::{Endpoint, Patience, Token};
 use milvus_handoff::opened::{self, Trust};
 use milvus_handoff::signature::{self, SigningKey};
 use milvus_handoff::snapshot::Consistency;
@@ -210,6 +210,19 @@ async fn an_insert_whose_reply_is_lost_is_there_once() {
 async fn an_insert_that_is_told_to_wait_is_there_once() {
     let limit = (0..3, 8, "rate limit exceeded");
     arrives(Habits { refuses_inserts: Some(limit), ..Habits::default() }, Patience::default()).await;
+}
+
+/// What a server says goes into our messages; what it was told in confidence must not come back there.
+#[tokio::test]
+async fn a_server_that_repeats_the_token_does_not_make_us_repeat_it() {
+    let echo = "you sent root:open-sesame, cm9vdDpvcGVuLXNlc2FtZQ==, that is open-sesame";
+    let (folder, _) = snapshot().await;
+    let refuses = Habits { refuses_inserts: Some((0..9, 1100, echo)), ..Habits::default() };
+    let (_, into) = Fake::start(NEW, refuses).await;
+    let into = Endpoint { token: Some(Token::new("root:open-sesame")), ..into };
+    let error = format!("{:?}", import(&into, folder.path()).await.unwrap_err());
+    assert!(error.contains("you sent (the token), (the token), that is (the token)"), "{error}");
+    assert!(!error.contains("sesame") && !error.contains("c2VzYW1l"), "{error}");
 }
 
 // ---- quotas ----

@@ -138,7 +138,7 @@ async fn killed_at_every_step_an_export_is_absent_or_whole_and_goes_on() {
             goes_on(&source, &bucket, &due, "1", &what).await;
         }
     }
-    assert_eq!(absent, 2 * requests - 1, "the commit is the last request, and its effect the last one");
+    assert_eq!(absent, 2 * (requests - 1) - 1, "the commit is the last effect; behind it, it is read back");
 }
 
 /// So many kills altogether, several in a row on one snapshot, with units side by side.

@@ -675,6 +675,40 @@ async fn listings_are_followed_and_not_trusted() {
 }
 
 #[tokio::test]
+async fn listings_without_an_end_come_to_one() {
+    // Always a new token, and the same keys or none.
+    for keys in [&[("some/snap shot/a", 1)][..], &[]] {
+        let server = Server::start(move |number, _| {
+            let token = format!("<NextContinuationToken>t{number}</NextContinuationToken>");
+            Some(page(keys, Some(&token)))
+        });
+        let failed = error(server.store(1).list().try_collect::<Vec<_>>().await);
+        assert_eq!(failed.kind(), ErrorKind::Unsupported, "{failed}");
+    }
+    // One that was cut is not a short one: with everything in it, it would be read as the whole.
+    let cut = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>some/snap shot/a</Key>\
+               <Size>1</Size></Contents>";
+    let server = Server::start(move |_, _| Some(reply(200, cut)));
+    let failed = error(server.store(2).list().try_collect::<Vec<_>>().await);
+    assert_eq!(failed.kind(), ErrorKind::Temporary, "{failed}");
+    assert!(failed.to_string().contains("a listing without an end"), "{failed}");
+    assert_eq!(server.methods().len(), 2, "it may be whole the next time");
+}
+
+#[tokio::test]
+async fn replies_without_an_end_are_not_read_to_it() {
+    let endless = |status| Reply { status, headers: Vec::new(), body: vec![b'x'; 40 << 20] };
+    for status in [200, 403, 500] {
+        let server = Server::start(move |_, _| Some(endless(status)));
+        let failed = error(server.store(1).list().try_collect::<Vec<_>>().await);
+        assert!(failed.to_string().contains("longer than 16 MiB"), "{status}: {failed}");
+        let server = Server::start(move |_, _| Some(endless(status.max(403))));
+        let failed = error(server.store(1).get("COMMIT.json", 1 << 20).await);
+        assert!(failed.to_string().contains("longer than 16 MiB"), "{status}: {failed}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_server_says_cannot_write_to_the_terminal() {
     let server = Server::start(|_, _| {
         Some(reply(418, "<Error><Code>Tea</Code><Message>red: &#x9b;31m\u{202e}</Message></Error>"))

@@ -1,5 +1,6 @@
 //! Step 6: writing the plan, or taking up the work of an earlier run.
 
+use super::unit::holds;
 use crate::digest::Sha256;
 use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::snapshot::{
@@ -97,7 +98,12 @@ impl Begun {
     pub async fn still_ours(&self, store: &dyn Store) -> Result<()> {
         match store.get(keys::PLAN, MAX_PLAN_BYTES).await {
             Ok(found) if found.as_deref() == Some(self.plan_bytes.as_slice()) => Ok(()),
-            Ok(_) => Err(other(store)),
+            Ok(Some(_)) => Err(other(store)),
+            Ok(None) => {
+                let what = format!("{} is gone: it was written at the start of this export", keys::PLAN);
+                Err(Error::new(ErrorKind::Integrity, what)
+                    .hint("something removes objects from this prefix; export under another name"))
+            }
             // Only a bucket that keeps exports apart is written to by those who may not read it.
             Err(e) if e.kind() == ErrorKind::Denied && self.exclusive => Ok(()),
             Err(e) => Err(e),
@@ -184,13 +190,20 @@ pub async fn read_receipt(plan: &Plan, unit: &Unit, store: &dyn Store) -> Result
     }
 }
 
-/// A receipt speaks of parts that were put before it; if one is gone, somebody removed it.
+/// A receipt speaks of parts that were put before it; if one is not there as it was, somebody else
+/// was here. By the bucket's digests where it has any, else by reading: an export that goes on
+/// must not vouch for what happened in between.
 async fn check_parts_exist(receipt: &Receipt, store: &dyn Store) -> Result<()> {
     for part in &receipt.parts {
-        let size =
-            store.head(&part.key).await.context(|| format!("checking {}", part.key))?.map(|head| head.size);
-        if size != Some(part.size) {
-            let what = format!("{} of the unfinished export is missing or has another size", part.key);
+        let head = store.head(&part.key).await.context(|| format!("checking {}", part.key))?;
+        let is_there = match head {
+            Some(head) if head.size == part.size => {
+                head.sha256 == Some(part.sha256) || holds(&part.key, part.size, part.sha256, store).await?
+            }
+            _ => false,
+        };
+        if !is_there {
+            let what = format!("{} of the unfinished export is missing or has another content", part.key);
             return Err(Error::new(ErrorKind::Integrity, what)
                 .hint("something else changes this prefix; export under another name"));
         }

@@ -1,6 +1,7 @@
 //! Step 9: leftovers, manifest, sums, signature, commit.
 
 use super::begin::{Begun, if_allowed};
+use super::unit::holds;
 use crate::digest::Sha256;
 use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::signature::{self, KeyId, SigningKey};
@@ -8,8 +9,8 @@ use crate::snapshot::{
     CollectionResult, Commit, MAX_COMMIT_BYTES, MAX_MANIFEST_BYTES, Manifest, ObjectRef, Plan, Receipt, keys,
     sums_document,
 };
-use crate::store::{Body, Put, Store};
-use futures::TryStreamExt;
+use crate::store::{Body, Head, Put, Store};
+use futures::{TryStreamExt, stream};
 use std::collections::HashSet;
 
 /// A committed snapshot.
@@ -74,6 +75,7 @@ pub async fn commit(
     let sums = sums_document(&manifest_ref, &manifest);
     let sums_ref = ObjectRef::to(keys::SUMS, &sums);
     put_same(keys::SUMS, sums, MAX_MANIFEST_BYTES, store).await?;
+    check_what_is_there(&manifest, [&manifest_ref, &sums_ref], store).await?;
 
     let commit = Commit {
         id: manifest.id.clone(),
@@ -90,7 +92,8 @@ pub async fn commit(
         signature::put(&commit, &bytes, key, store).await?;
         signed_by = Some(key.public()?.id());
     }
-    put_same(keys::COMMIT, bytes, MAX_COMMIT_BYTES, store).await?;
+    put_same(keys::COMMIT, bytes.clone(), MAX_COMMIT_BYTES, store).await?;
+    check_commit(&bytes, store).await?;
     Ok(Committed { manifest, digest, signed_by, warnings })
 }
 
@@ -103,6 +106,53 @@ async fn earlier_manifest(ours: &Manifest, store: &dyn Store) -> Result<Option<M
     let earlier = Manifest::parse(&bytes)?;
     let same_parts = earlier.parts().eq(ours.parts()) && earlier.bookkeeping == ours.bookkeeping;
     Ok((earlier.id == ours.id && same_parts).then_some(earlier))
+}
+
+/// Objects that are looked at at the same time.
+const LOOKS_AT_ONCE: usize = 16;
+
+/// Looks at every object once more before the snapshot is called one: a bucket may have lost what it
+/// said it had stored, and somebody may have removed or replaced what was there. By the bucket's
+/// digests where it has any, else by sizes; an exporter that may not read knows of neither.
+async fn check_what_is_there(
+    manifest: &Manifest,
+    written_last: [&ObjectRef; 2],
+    store: &dyn Store,
+) -> Result<()> {
+    let parts = manifest.parts().map(|part| (part.key.as_str(), part.size, part.sha256));
+    let documents = manifest.bookkeeping.iter().chain(written_last);
+    let documents = documents.map(|object| (object.key.as_str(), object.size, object.sha256));
+    stream::iter(parts.chain(documents).map(Ok))
+        .try_for_each_concurrent(LOOKS_AT_ONCE, |(key, size, sha256)| async move {
+            let head = match store.head(key).await {
+                Err(e) if e.kind() == ErrorKind::Denied => return Ok(()),
+                head => head.context(|| format!("checking {key}"))?,
+            };
+            let is_there = match head {
+                Some(head) if head.size != size => false,
+                Some(Head { sha256: None, .. }) => true,
+                Some(head) => head.sha256 == Some(sha256) || holds(key, size, sha256, store).await?,
+                None => false,
+            };
+            if is_there { Ok(()) } else { Err(changed(key)) }
+        })
+        .await
+}
+
+/// Reads the commit back: it is what makes a snapshot of all the rest.
+async fn check_commit(bytes: &[u8], store: &dyn Store) -> Result<()> {
+    match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await {
+        Ok(found) if found.as_deref() == Some(bytes) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::Denied => Ok(()),
+        Ok(_) => Err(changed(keys::COMMIT)),
+        Err(e) => Err(e),
+    }
+}
+
+fn changed(key: &str) -> Error {
+    Error::new(ErrorKind::Integrity, format!("{key} was written, and it is not there as it was written")).hint(
+        "the bucket loses objects, or something else changes this prefix: find out what, and export under another name",
+    )
 }
 
 /// Puts a document whose content is determined; one that is there already must be the same.

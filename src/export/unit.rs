@@ -180,7 +180,7 @@ async fn put_part(
 }
 
 /// Whether an object has these bytes, found out by reading it: buckets may return wrong digests.
-async fn holds(key: &str, size: u64, sha256: Sha256, store: &dyn Store) -> Result<bool> {
+pub async fn holds(key: &str, size: u64, sha256: Sha256, store: &dyn Store) -> Result<bool> {
     let Some(mut chunks) = store.read(key).await? else { return Ok(false) };
     let (mut hasher, mut read) = (Hasher::default(), 0);
     while let Some(chunk) = chunks.try_next().await? {

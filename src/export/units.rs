@@ -149,7 +149,7 @@ async fn boundaries(keys: &impl Keyed, rows: u64, pieces: u64) -> Result<Vec<Bou
     let mut found: Vec<Bound> = Vec::new();
     let size = rows / pieces;
     for piece in 1..pieces {
-        let target = rows * piece / pieces;
+        let target = (u128::from(rows) * u128::from(piece) / u128::from(pieces)) as u64;
         if found.last().is_some_and(|(_, below)| *below + size / 2 > target) {
             continue; // The range before this one came out larger.
         }
@@ -343,5 +343,8 @@ mod tests {
         assert_eq!(largest, PIECES as f64);
         let sorted = Sorted { keys: Vec::new(), asked: Cell::new(0) };
         assert_eq!(boundaries(&sorted, 0, 4).await.unwrap(), []);
+        // A server that counts as no server can.
+        let sorted = Sorted { keys: vec![Key::Int(1), Key::Int(2)], asked: Cell::new(0) };
+        let _ = boundaries(&sorted, u64::MAX, PIECES).await.unwrap();
     }
 }

@@ -48,6 +48,13 @@ impl Patience {
 /// Deadline of the RPCs within which the Lites do all the work.
 const WORK_DEADLINE: Duration = Duration::from_secs(3600);
 
+/// The largest reply. Pages are asked for in a quarter of it, and servers refuse to send more than 100 MB; a
+/// page that is larger is asked for in smaller ones.
+const MOST_REPLY_BYTES: usize = 64 << 20;
+
+/// Of a server's words, as many bytes as are repeated.
+const MOST_REASON_BYTES: usize = 2000;
+
 /// Replies above this size are decoded on a blocking thread.
 const INLINE_DECODE_BYTES: usize = 256 << 10;
 
@@ -392,7 +399,7 @@ impl Client {
                     self.pace.went_well();
                     return Ok(reply);
                 }
-                Err(error) => error,
+                Err(error) => RpcError { reason: self.repeatable(error.reason), ..error },
             };
             if matches!(error.failure, Failure::Busy | Failure::MemoryQuota) {
                 self.pace.slow_down();
@@ -414,6 +421,25 @@ impl Client {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+    }
+
+    /// A server's words without our token, which it may have sent back, and not without an end.
+    fn repeatable(&self, mut reason: String) -> String {
+        if let Some(token) = &self.token {
+            let token = token.expose();
+            let password = token.split_once(':').map(|(_, password)| password).filter(|p| p.len() >= 8);
+            let sent = base64::engine::general_purpose::STANDARD.encode(token);
+            let secrets = [Some(token), Some(sent.as_str()), password].into_iter().flatten();
+            for secret in secrets.filter(|secret| !secret.is_empty()) {
+                reason = reason.replace(secret, "(the token)");
+            }
+        }
+        let cut = reason.floor_char_boundary(MOST_REASON_BYTES);
+        if cut < reason.len() {
+            reason.truncate(cut);
+            reason.push_str(" ...");
+        }
+        reason
     }
 
     async fn call_once<Res: Reply>(
@@ -444,7 +470,7 @@ impl Client {
         let path = path.parse().map_err(|_| fail(Failure::Refused, "the RPC has no path".into()))?;
 
         let mut grpc = tonic::client::Grpc::new(self.channel.clone())
-            .max_decoding_message_size(usize::MAX)
+            .max_decoding_message_size(MOST_REPLY_BYTES)
             .max_encoding_message_size(usize::MAX);
         let exchange = async {
             grpc.ready().await.map_err(|e| tonic::Status::from_error(Box::new(e)))?;

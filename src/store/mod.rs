@@ -8,6 +8,7 @@
 //! `..`, empty segments, absolute paths, backslashes and control characters by themselves.
 
 mod local;
+mod replies;
 mod s3;
 mod url;
 

@@ -15,6 +15,7 @@
 //! `AWS_MAX_ATTEMPTS` only, a private certificate authority is named by `SSL_CERT_FILE` (not
 //! `AWS_CA_BUNDLE`), and proxies are not used.
 
+use super::replies::Replies;
 use super::{Body, Entry, Head, Put, Store, check_key, printable, too_large};
 use crate::digest::{Hasher, Sha256};
 use crate::error::{Code, Error, ErrorKind, Result};
@@ -36,6 +37,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, Object};
@@ -73,6 +75,16 @@ const SLOWEST_UPLOAD: u64 = 64 * 1024;
 /// Up to this size a put is settled by reading the object back, above it by the digest that the
 /// bucket returns, if it does.
 const READ_BACK: u64 = 8 << 20;
+
+/// A download that breaks off again and again must bring so many bytes in between to be gone on with.
+const HEADWAY: u64 = 64 * 1024;
+
+/// Objects that a listing names before it is taken for one without an end: a snapshot has fewer.
+const MOST_OBJECTS: u64 = 10_000_000;
+
+/// Pages of a listing without an object that are followed. Some servers send one or two, where
+/// objects were just removed.
+const EMPTY_PAGES: u32 = 100;
 
 /// How much of the spooled file is read at once for an upload.
 const UPLOAD_BUFFER: usize = 256 * 1024;
@@ -152,7 +164,7 @@ impl S3 {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         builder.set_endpoint_url(endpoint.clone());
         let clock = Clock::default();
-        builder = builder.interceptor(clock.clone());
+        builder = builder.interceptor(clock.clone()).interceptor(Replies);
         if config.http_client().is_none() {
             builder.set_http_client(Some(http_client()));
         }
@@ -251,8 +263,43 @@ impl Store for S3 {
 /// Where a listing stands.
 enum Page {
     First,
-    After(String),
+    After(Listed),
     Done,
+}
+
+/// What a listing has brought so far.
+#[derive(Default)]
+struct Listed {
+    token: Option<String>,
+    objects: u64,
+    empty_pages: u32,
+    /// The first key of the last page that had one.
+    first: Option<String>,
+}
+
+impl Listed {
+    /// Goes to the next page; `Err` says why there can be none.
+    fn then(mut self, reply: &ListObjectsV2Output) -> std::result::Result<Page, &'static str> {
+        if reply.is_truncated() != Some(true) {
+            return Ok(Page::Done);
+        }
+        match reply.next_continuation_token() {
+            Some(next) if Some(next) != self.token.as_deref() => self.token = Some(next.to_owned()),
+            _ => return Err("the server says there is more but not how to go on"),
+        }
+        match reply.contents().first() {
+            None => self.empty_pages += 1,
+            Some(object) if object.key() == self.first.as_deref() => {
+                return Err("the server sends the same page again and again");
+            }
+            Some(object) => self.first = object.key().map(str::to_owned),
+        }
+        self.objects += reply.contents().len() as u64;
+        if self.empty_pages > EMPTY_PAGES || self.objects > MOST_OBJECTS {
+            return Err("it does not come to an end");
+        }
+        Ok(Page::After(self))
+    }
 }
 
 /// What is uploaded, from its start again at every try.
@@ -646,29 +693,22 @@ impl Place {
     #[allow(clippy::type_complexity)] // taken apart at once
     async fn list_page(&self, page: Page) -> Result<Option<(Vec<Result<Entry>>, Page)>> {
         let below = format!("{}/", self.prefix);
-        let after = match page {
+        let so_far = match page {
             Page::Done => return Ok(None),
-            Page::First => None,
-            Page::After(token) => Some(token),
+            Page::First => Listed::default(),
+            Page::After(so_far) => so_far,
         };
         let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&below);
-        let reply = request.set_continuation_token(after.clone()).send().await;
+        let reply = request.set_continuation_token(so_far.token.clone()).send().await;
         let reply = reply.map_err(|error| {
             let what = format!("cannot list {self}");
             self.judge(what, "s3:ListBucket", &error).error
         })?;
         self.seen.store(true, Ordering::Relaxed);
-        let next = match (reply.is_truncated(), reply.next_continuation_token()) {
-            (Some(true), Some(next)) if Some(next) != after.as_deref() => Page::After(next.to_owned()),
-            (Some(true), _) => {
-                let message =
-                    format!("cannot list {self}: the server says there is more but not how to go on");
-                return Err(
-                    Error::new(Code::BucketCannot, message).hint("use a bucket on a server that lists all")
-                );
-            }
-            _ => Page::Done,
-        };
+        let next = so_far.then(&reply).map_err(|why| {
+            Error::new(Code::BucketCannot, format!("cannot list {self}: {why}"))
+                .hint("use a bucket on a server that lists all")
+        })?;
         let entries = reply.contents().iter().filter_map(|object| self.entry(&below, object).transpose());
         Ok(Some((entries.collect(), next)))
     }
@@ -888,6 +928,8 @@ struct Download {
     size: Option<u64>,
     etag: Option<String>,
     read: u64,
+    /// How much had been read when it last broke off.
+    read_before: u64,
     failures: u32,
     body: ByteStream,
 }
@@ -905,6 +947,7 @@ impl Download {
             size: object.content_length().and_then(|size| u64::try_from(size).ok()),
             etag: object.e_tag().map(str::to_owned),
             read: 0,
+            read_before: 0,
             failures: 0,
             body: object.body,
         }))
@@ -917,13 +960,16 @@ impl Download {
                 Some(Ok(chunk)) if chunk.is_empty() => continue,
                 Some(Ok(chunk)) => {
                     self.read += chunk.len() as u64;
-                    self.failures = 0;
                     return Ok(Some(chunk));
                 }
                 None if self.size.is_none_or(|size| size == self.read) => return Ok(None),
                 None => "the server ended it early".to_owned(),
                 Some(Err(error)) => broken(&error),
             };
+            if self.read - self.read_before >= HEADWAY {
+                self.failures = 0;
+            }
+            self.read_before = self.read;
             self.failures += 1;
             if self.failures >= self.place.retry.max_attempts() || self.etag.is_none() {
                 return Err(self.failed(ErrorKind::Temporary, &broke).hint("run the same command again"));

@@ -80,9 +80,19 @@ impl fmt::Display for SnapshotUrl {
 }
 
 fn wrong(text: &str, why: &str) -> Error {
-    let text = printable(text);
+    let text = without_secrets(&printable(text));
     Error::new(Code::Address, format!("`{text}` is not a snapshot URL: {why}"))
         .hint("write s3://bucket/prefix/name for a bucket, or file:///dir/name for a folder on this machine")
+}
+
+/// What people put where other addresses have a password or a signature is not repeated.
+fn without_secrets(text: &str) -> String {
+    let (address, query) = text.split_once('?').map_or((text, ""), |(address, _)| (address, "?..."));
+    let Some((scheme, rest)) = address.split_once("://") else { return format!("{address}{query}") };
+    match rest.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}://...@{place}{query}"),
+        None => format!("{address}{query}"),
+    }
 }
 
 fn parse_s3(rest: &str) -> std::result::Result<SnapshotUrl, String> {
@@ -186,6 +196,16 @@ mod tests {
 
     fn file(path: &str) -> SnapshotUrl {
         SnapshotUrl::File { path: path.into() }
+    }
+
+    #[test]
+    fn secrets_in_an_address_are_not_repeated() {
+        for text in
+            ["s3://KEYID:SECRET@bkt/x", "s3://bkt/x?X-Amz-Signature=SECRET", "http://u:SECRET@h/x?a=SECRET"]
+        {
+            let said = SnapshotUrl::parse(text).unwrap_err().to_string();
+            assert!(!said.contains("SECRET") && !said.contains("KEYID"), "{said}");
+        }
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub struct Rules {
     pub faults: Option<Schedule>,
     /// What happened last to so many keys is not in listings yet.
     pub lag: usize,
+    /// Puts of keys that start so are acknowledged, and nothing is kept.
+    pub forgets: Option<&'static str>,
     /// An error code for every request from the n-th on.
     pub refuse_from: Option<(usize, &'static str)>,
     /// By how many seconds the clock that its replies tell is ahead.
@@ -158,6 +160,7 @@ impl Default for Rules {
             denied: Vec::new(),
             faults: None,
             lag: 0,
+            forgets: None,
             refuse_from: None,
             clock_ahead: None,
             stop_at: None,
@@ -599,6 +602,9 @@ impl S3 for Backend {
             checksum_sha256: contents.checksum(&stored),
             ..Default::default()
         };
+        if contents.rules.forgets.is_some_and(|start| key.starts_with(&format!("{PREFIX}/{start}"))) {
+            return Ok(S3Response::new(output));
+        }
         let before = contents.objects.insert(key.clone(), stored);
         contents.history.push((key, before));
         Ok(S3Response::new(output))
