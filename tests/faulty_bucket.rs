@@ -19,9 +19,9 @@ use milvus_handoff::progress::Show;
 use milvus_handoff::select::{Renames, Selection};
 use milvus_handoff::snapshot::keys;
 use milvus_handoff::stop::Stop;
-use milvus_handoff::store::{Store, open_s3};
+use milvus_handoff::store::{SnapshotUrl, Store, open_s3};
 use milvus_handoff::verify::{self, Level};
-use milvus_handoff::{export, fetch, import, inspect, opened};
+use milvus_handoff::{export, fetch, import, inspect, opened, report};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,6 +46,18 @@ fn options(source: &Endpoint) -> export::Options {
 
 async fn export(source: &Endpoint, bucket: &Bucket) -> Result<export::Outcome> {
     export::run(&options(source), bucket.store(), &Stop::never()).await
+}
+
+async fn reported(store: Arc<dyn Store>, level: Level) -> Result<report::Report> {
+    let options = report::Options {
+        url: SnapshotUrl::parse("s3://handoff/snap").unwrap(),
+        level,
+        trust: Trust::default(),
+        compare: None,
+        jobs: 2,
+        show: Show::Quiet,
+    };
+    report::run(&options, store).await
 }
 
 /// What an import does before it touches its target: everything is read or asked for.
@@ -430,6 +442,13 @@ async fn a_reader_that_may_only_read_reads() {
             let noted = report.notes.iter().any(|note| note.contains("could not be listed"));
             assert_eq!(noted, !listed, "{:?}", report.notes);
         }
+        // A report looks at names by default, and says what to do where they may not be listed.
+        match reported(bucket.store(), Level::List).await {
+            Ok(report) => assert!(listed && report.is_good()),
+            Err(e) => assert!(!listed && e.hint_text().unwrap().contains("--level head"), "{e:?}"),
+        }
+        let report = reported(bucket.store(), Level::Head).await.unwrap();
+        assert!(report.is_good() && report.verified.notes.is_empty() == listed);
     }
     // Nothing at all may be read.
     bucket.rule(|rules| rules.denied = vec![Verb::Get, Verb::List]);

@@ -317,7 +317,11 @@ async fn what_is_wrong_is_said_by_the_page_and_by_the_exit_code() {
     assert!(stdout(&done).contains("contents were not read"), "{}", stdout(&done));
     let done = at("full");
     assert_eq!(done.status.code(), Some(6));
-    assert!(stdout(&done).contains("Failed: something is wrong"), "{}", stdout(&done));
+    assert!(
+        stdout(&done).contains("Failed: something is wrong") && stdout(&done).ends_with(" [MH-INTEGRITY]\n"),
+        "{}",
+        stdout(&done)
+    );
     assert!(std::fs::read_to_string(&file).unwrap().contains("<h2>What is wrong</h2>"));
     std::fs::write(&part, "short").unwrap();
     assert_eq!(at("list").status.code(), Some(6));
@@ -339,7 +343,7 @@ async fn a_comparison_is_one_of_this_very_snapshot() {
     // The target differs.
     assert_eq!(done.status.code(), Some(6), "{}", stderr(&done));
     let document: Value = serde_json::from_str(&stdout(&done)).unwrap();
-    assert_eq!(document["target"]["differences"], 4);
+    assert_eq!((&document["target"]["differences"], &document["code"]), (&json!(4), &json!("MH-DIFFERENT")));
     let mut other = good.clone();
     other["snapshot"]["commit_sha256"] =
         "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into();

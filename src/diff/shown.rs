@@ -69,7 +69,8 @@ fn text(urls: [&str; 2], report: &Report) -> String {
         0 => writeln!(text, "Successful: no difference in {of} (compared: {looked})"),
         some => {
             let differences = plural(some, "difference");
-            writeln!(text, "Different: {differences} in {differing} of {of} (compared: {looked})")
+            let code = Code::Different.text();
+            writeln!(text, "Different: {differences} in {differing} of {of} (compared: {looked}) [{code}]")
         }
     };
     text

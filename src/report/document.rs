@@ -56,7 +56,7 @@ pub(super) fn document(report: &Report) -> Value {
             "level": verified.level.name(),
             "checked": {"objects": verified.objects, "bytes": verified.bytes, "size_only": verified.size_only},
             "problems": problems,
-            "code": (!report.is_good()).then_some(Code::Integrity.text()),
+            "code": report.code().map(Code::text),
             "signatures": output::signatures_json(&verified.signatures),
             "totals": output::totals_json(&commit.totals),
             "collections": collections,

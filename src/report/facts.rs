@@ -213,11 +213,14 @@ pub(super) fn summary(report: &Report, file: &str, size: u64) -> String {
         text.push_str(&one_line(&line));
         text.push('\n');
     }
-    let end = match report.is_good() {
-        true => "Successful: wrote",
-        false => "Failed: something is wrong, and the report says what; wrote",
-    };
-    text.push_str(&format!("{end} {} ({})\n", one_line(file), HumanBytes(size)));
+    let (file, size) = (one_line(file), HumanBytes(size));
+    text.push_str(&match report.code() {
+        None => format!("Successful: wrote {file} ({size})\n"),
+        Some(code) => {
+            let code = code.text();
+            format!("Failed: something is wrong, and the report says what; wrote {file} ({size}) [{code}]\n")
+        }
+    });
     text
 }
 

@@ -17,7 +17,7 @@ mod pictures;
 pub use compared::Compared;
 
 use crate::blocking::blocking;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::opened::Trust;
 use crate::output::Output;
 use crate::progress::Show;
@@ -90,9 +90,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether anything is wrong with the snapshot itself, or differs on the target.
+    /// What is wrong with the snapshot itself, or that the target differs.
+    pub fn code(&self) -> Option<Code> {
+        if !self.verified.problems.is_empty() {
+            return Some(Code::Integrity);
+        }
+        let differs = self.compared.as_ref().is_some_and(|compared| compared.differences > 0);
+        differs.then_some(Code::Different)
+    }
+
+    /// Whether nothing is wrong, as far as was looked.
     pub fn is_good(&self) -> bool {
-        self.verified.problems.is_empty() && self.compared.as_ref().is_none_or(|c| c.differences == 0)
+        self.code().is_none()
     }
 
     /// As text in a form.
@@ -123,9 +132,8 @@ pub async fn run(options: &Options, store: Arc<dyn Store>) -> Result<Report> {
     // 2. The way from COMMIT.json to the manifest, and the objects that it leads to.
     let look = verify::run(store, options.level, &options.trust, options.jobs, options.show);
     let verified = look.await.map_err(|error| match (error.kind(), options.level) {
-        (ErrorKind::Denied, Level::List) => {
-            error.hint("without the right to list, give `--level head`: it asks for every object by its name")
-        }
+        (ErrorKind::Denied, Level::List) => error
+            .also_hint("or give `--level head`, which asks for every object by its name and lists nothing"),
         _ => error,
     })?;
 
