@@ -10,7 +10,7 @@ use crate::progress::Show;
 use crate::report::{self, Format};
 use crate::select::{AutoId, Renames, Selection};
 use crate::signature::{PublicKey, SigningKey};
-use crate::store::SnapshotUrl;
+use crate::store::{Lock, LockMode, Settings, SnapshotUrl};
 use crate::verify::Level;
 use crate::{compare, diff, export, import};
 use clap::builder::PossibleValue;
@@ -317,6 +317,9 @@ pub struct ExportArgs {
 
     #[command(flatten)]
     server: SourceArgs,
+
+    #[command(flatten)]
+    pub bucket: WriteArgs,
 }
 
 /// Credentials of the source.
@@ -387,6 +390,9 @@ pub struct ImportArgs {
 
     #[command(flatten)]
     pub server: TargetArgs,
+
+    #[command(flatten)]
+    pub bucket: BucketArgs,
 }
 
 /// Credentials of the target.
@@ -407,6 +413,39 @@ pub struct TargetArgs {
     /// Key of the client certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "target_cert")]
     pub target_key: Option<PathBuf>,
+}
+
+/// Whose bucket it is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bucket")]
+pub struct BucketArgs {
+    /// The AWS account that the bucket must belong to: refuse another one's.
+    #[arg(long, value_name = "ACCOUNT")]
+    pub expected_bucket_owner: Option<String>,
+
+    /// Accept to pay for the requests and the transfer, where the bucket's owner does not.
+    #[arg(long)]
+    pub requester_pays: bool,
+}
+
+/// How objects are put into it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bucket")]
+pub struct WriteArgs {
+    #[command(flatten)]
+    pub bucket: BucketArgs,
+
+    /// Lock every object, in a bucket that was made with object lock.
+    #[arg(long, value_name = "MODE", value_enum, requires = "retain_until")]
+    object_lock: Option<LockMode>,
+
+    /// Until when: a day such as 2031-12-31, or a moment such as 2031-12-31T12:00:00Z (UTC).
+    #[arg(long, value_name = "DATE", requires = "object_lock")]
+    retain_until: Option<String>,
+
+    /// Encrypt with this key of KMS: its id, alias or ARN; by default as the bucket is set up.
+    #[arg(long, value_name = "KEY")]
+    sse_kms_key: Option<String>,
 }
 
 /// Why a snapshot is to be believed.
@@ -454,6 +493,9 @@ pub struct SignArgs {
 
     #[command(flatten)]
     trust: TrustArgs,
+
+    #[command(flatten)]
+    pub bucket: WriteArgs,
 }
 
 /// `verify`.
@@ -472,6 +514,9 @@ pub struct VerifyArgs {
     /// Objects that are read at the same time.
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
+
+    #[command(flatten)]
+    pub bucket: BucketArgs,
 }
 
 /// `compare`.
@@ -525,6 +570,9 @@ pub struct CompareArgs {
 
     #[command(flatten)]
     server: TargetArgs,
+
+    #[command(flatten)]
+    pub bucket: BucketArgs,
 }
 
 /// `inspect`.
@@ -539,6 +587,9 @@ pub struct InspectArgs {
 
     #[command(flatten)]
     pub trust: TrustArgs,
+
+    #[command(flatten)]
+    pub bucket: BucketArgs,
 }
 
 /// `diff`.
@@ -565,6 +616,9 @@ pub struct DiffArgs {
     /// With `--keys`: partitions that are compared at the same time.
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
+
+    #[command(flatten)]
+    pub bucket: BucketArgs,
 }
 
 /// `report`.
@@ -595,6 +649,9 @@ pub struct ReportArgs {
     /// Objects that are read at the same time.
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
+
+    #[command(flatten)]
+    pub bucket: BucketArgs,
 }
 
 /// `doctor`.
@@ -617,6 +674,9 @@ pub struct DoctorArgs {
 
     #[command(flatten)]
     into: TargetArgs,
+
+    #[command(flatten)]
+    pub bucket: BucketArgs,
 }
 
 /// `completions`.
@@ -782,6 +842,29 @@ impl ReportArgs {
             ));
         }
         Ok(format)
+    }
+}
+
+impl BucketArgs {
+    /// As typed options.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            owner: self.expected_bucket_owner.clone(),
+            requester_pays: self.requester_pays,
+            ..Settings::default()
+        }
+    }
+}
+
+impl WriteArgs {
+    /// As typed options.
+    pub fn settings(&self) -> Result<Settings> {
+        let lock = |mode| Lock::parse(mode, self.retain_until.as_deref().unwrap_or_default());
+        Ok(Settings {
+            lock: self.object_lock.map(lock).transpose()?,
+            kms_key: self.sse_kms_key.clone(),
+            ..self.bucket.settings()
+        })
     }
 }
 

@@ -61,7 +61,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
         Command::Export(args) => {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
-            let store = store::open(&url).await?;
+            let store = store::open_with(&url, &args.bucket.settings()?).await?;
             let outcome = export::run(&options, store, &stop).await?;
             let (url, steps) = (url.to_string(), next::after_export(&url.to_string(), args, &outcome));
             Ok((output::exported(&url, &outcome).followed_by(steps), 0))
@@ -69,7 +69,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
         Command::Import(args) => {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
-            let store = store::open(&url).await?;
+            let store = store::open_with(&url, &args.bucket.settings()).await?;
             let outcome = import::run(&options, store, &stop).await?;
             let (url, steps) = (url.to_string(), next::after_import(&url.to_string(), args, &outcome));
             Ok((output::imported(&url, &outcome).followed_by(steps), 0))
@@ -78,7 +78,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;
             let trust = args.trust.trust()?;
             let stop = listen()?;
-            let store = store::open(&url).await?;
+            let store = store::open_with(&url, &args.bucket.settings()).await?;
             let work = verify::run(store, args.level, &trust, usize::from(args.jobs), show);
             let report = stop.unless_stopped(work).await?;
             let code = if report.problems.is_empty() { 0 } else { ErrorKind::Integrity.exit_code() };
@@ -87,7 +87,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
         Command::Compare(args) => {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
-            let store = store::open(&url).await?;
+            let store = store::open_with(&url, &args.bucket.settings()).await?;
             let report = compare::run(&options, store, &stop).await?;
             let code = if report.differences() == 0 { 0 } else { ErrorKind::Integrity.exit_code() };
             Ok((output::compared(&url.to_string(), &report), code))
@@ -96,14 +96,16 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;
             let trust = args.trust.trust()?;
             let stop = listen()?;
-            let store = store::open(&url).await?;
+            let store = store::open_with(&url, &args.bucket.settings()).await?;
             let report = stop.unless_stopped(inspect::run(store.as_ref(), &trust, args.rows)).await?;
             Ok((output::inspected(&url.to_string(), &report), 0))
         }
         Command::Diff(args) => {
             let (urls, options) = args.options(show)?;
             let stop = listen()?;
-            let stores = [store::open(&urls[0]).await?, store::open(&urls[1]).await?];
+            let bucket = args.bucket.settings();
+            let stores =
+                [store::open_with(&urls[0], &bucket).await?, store::open_with(&urls[1], &bucket).await?];
             let report = stop.unless_stopped(diff::run(&options, stores)).await?;
             let code = if report.differences() == 0 { 0 } else { ErrorKind::Integrity.exit_code() };
             let [a, b] = urls.map(|url| url.to_string());
@@ -112,7 +114,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
         Command::Report(args) => {
             let (options, format) = (args.options(show)?, args.format(cli.json)?);
             let stop = listen()?;
-            let store = store::open(&options.url).await?;
+            let store = store::open_with(&options.url, &args.bucket.settings()).await?;
             let report = stop.unless_stopped(report::run(&options, store)).await?;
             let code = if report.is_good() { 0 } else { ErrorKind::Integrity.exit_code() };
             Ok((report::written(&report, format, args.file(), cli.json).await?, code))
@@ -121,7 +123,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let url = store::SnapshotUrl::parse(&args.snapshot)?;
             let (trust, key) = (args.trust()?, args.signing_key()?);
             let stop = listen()?;
-            let store = store::open(&url).await?;
+            let store = store::open_with(&url, &args.bucket.settings()?).await?;
             let report = stop.unless_stopped(sign::run(store.as_ref(), &trust, &key)).await?;
             Ok((output::signed(&url.to_string(), &report), 0))
         }
@@ -133,10 +135,11 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
         Command::Doctor(args) => {
             let (source, target, url) = args.places()?;
             let stop = listen()?;
+            let settings = args.bucket.settings();
             let place = match url {
                 Some(url) => Some(doctor::Place {
-                    snapshot: store::open(&url).await?,
-                    probe: store::open(&url.beside(".doctor")).await?,
+                    snapshot: store::open_with(&url, &settings).await?,
+                    probe: store::open_with(&url.beside(".doctor"), &settings).await?,
                     url,
                 }),
                 None => None,

@@ -3,7 +3,7 @@
 //! Owns: which commands, with which flags of the one before, quoted for a shell. Does not own: when
 //! they are shown (`main`), or the whole procedure (`docs/cutover.md`).
 
-use crate::cli::{ExportArgs, ImportArgs};
+use crate::cli::{BucketArgs, ExportArgs, ImportArgs};
 use crate::select::AutoId;
 use crate::{export, import};
 use std::path::Path;
@@ -16,6 +16,9 @@ pub fn after_export(url: &str, args: &ExportArgs, outcome: &export::Outcome) -> 
     let mut import = command("import", url);
     import.value("--target", "http://HOST:19530");
     import.value("--expect", &format!("sha256:{digest}"));
+    for line in [&mut check, &mut import] {
+        line.bucket(&args.bucket.bucket);
+    }
     if let Some(key) = &args.sign_key {
         let public = format!("{}.pub", key.display());
         check.value("--trusted-key", &public);
@@ -47,6 +50,7 @@ pub fn after_import(url: &str, args: &ImportArgs, outcome: &import::Outcome) -> 
     compare.file("--target-ca", args.server.target_ca.as_deref());
     compare.file("--target-cert", args.server.target_cert.as_deref());
     compare.file("--target-key", args.server.target_key.as_deref());
+    compare.bucket(&args.bucket);
     compare.value("--level", "full");
     let unloaded = outcome.collections.iter().any(|collection| !collection.loaded);
     let mut steps = Vec::new();
@@ -79,6 +83,15 @@ impl Line {
     fn value(&mut self, flag: &str, value: &str) {
         self.flag(flag);
         self.flag(&quoted(value));
+    }
+
+    fn bucket(&mut self, bucket: &BucketArgs) {
+        if let Some(owner) = &bucket.expected_bucket_owner {
+            self.value("--expected-bucket-owner", owner);
+        }
+        if bucket.requester_pays {
+            self.flag("--requester-pays");
+        }
     }
 
     fn file(&mut self, flag: &str, path: Option<&Path>) {

@@ -17,7 +17,7 @@ use crate::inspect;
 use crate::milvus::IndexMade;
 use crate::schema::{CollectionName, Key, Schema};
 use crate::signature::{Found, Signed, State};
-use crate::snapshot::{CollectionResult, Consistency, Index, Totals};
+use crate::snapshot::{CollectionResult, Consistency, Index, Totals, keys};
 use crate::{export, import, keygen, sign, verify};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Map, Value, json};
@@ -128,6 +128,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         "collections": collections,
         "totals": totals_json(&outcome.totals),
         "reused_units": outcome.reused_units,
+        "versions": outcome.versions,
         "warnings": outcome.warnings,
         "seconds": outcome.seconds,
     });
@@ -175,6 +176,9 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         }
         if let Some(id) = outcome.signed_by {
             let _ = writeln!(text, "signed by the key {id}");
+        }
+        if let Some(version) = outcome.versions.get(keys::COMMIT) {
+            let _ = writeln!(text, "version of COMMIT.json in the bucket: {}", one_line(version));
         }
         let _ = writeln!(
             text,

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use milvus_handoff::digest::Sha256;
 use milvus_handoff::error::{Error, ErrorKind, Result};
-use milvus_handoff::store::{Body, Entry, Head, Put, SnapshotUrl, Store, open, open_s3};
+use milvus_handoff::store::{
+    Body, Entry, Head, Lock, LockMode, Put, Settings, SnapshotUrl, Store, open, open_s3, open_s3_with,
+};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -393,6 +395,74 @@ async fn a_put_on_the_wire() {
         assert!(signed.contains("x-amz-checksum-sha256") && signed.contains("if-none-match"), "{signed}");
         assert!(put.body == body);
     }
+}
+
+/// Everything that a user can ask for beyond the usual.
+fn settings() -> Settings {
+    Settings {
+        lock: Some(Lock::parse(LockMode::Compliance, "2131-12-31").unwrap()),
+        kms_key: Some("arn:aws:kms:eu-central-1:111122223333:key/k".into()),
+        owner: Some("111122223333".into()),
+        requester_pays: true,
+    }
+}
+
+#[tokio::test]
+async fn locks_keys_owners_and_payers_on_the_wire() {
+    let server = Server::start(|_, request| {
+        let listing =
+            "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+        Some(match request.method.as_str() {
+            "PUT" => reply(200, "").with("x-amz-version-id", "v1"),
+            "GET" if request.target.contains("list-type") => reply(200, listing),
+            "DELETE" => reply(204, ""),
+            _ => reply(200, "x").with("etag", "\"e\""),
+        })
+    });
+    let store = open_s3_with("bucket", PREFIX, &config(&server.endpoint, 1), &settings()).unwrap();
+    put(&store, "COMMIT.json", b"x").await.unwrap();
+    store.get("COMMIT.json", 10).await.unwrap();
+    store.head("COMMIT.json").await.unwrap();
+    store.delete("other").await.unwrap();
+    assert_eq!(store.list().collect::<Vec<_>>().await.len(), 0);
+    store.keeps_existing().await.unwrap();
+    assert_eq!(server.methods(), ["PUT", "GET", "HEAD", "DELETE", "GET", "PUT", "PUT"]);
+    for request in server.seen.lock().unwrap().iter() {
+        let what = format!("{} {}", request.method, request.target);
+        let signed = request.header("authorization").unwrap();
+        let mut wanted =
+            vec![("x-amz-expected-bucket-owner", "111122223333"), ("x-amz-request-payer", "requester")];
+        let of_puts = [
+            ("x-amz-object-lock-mode", "COMPLIANCE"),
+            ("x-amz-object-lock-retain-until-date", "2131-12-31T00:00:00Z"),
+            ("x-amz-server-side-encryption", "aws:kms"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "arn:aws:kms:eu-central-1:111122223333:key/k"),
+        ];
+        match request.method.as_str() {
+            "PUT" => wanted.extend(of_puts),
+            _ => assert!(of_puts.iter().all(|(name, _)| request.header(name).is_none()), "{what}"),
+        }
+        for (name, value) in wanted {
+            assert_eq!(request.header(name), Some(value), "{what}");
+            assert!(signed.contains(name), "{what}: {name} is not signed");
+        }
+    }
+    assert_eq!(store.versions().get("COMMIT.json").map(String::as_str), Some("v1"));
+    // And nothing of it where nobody asked for it.
+    let plain = server.store(1);
+    put(&plain, "COMMIT.json", b"x").await.unwrap();
+    let seen = server.seen.lock().unwrap();
+    let headers = &seen.last().unwrap().headers;
+    for part in ["object-lock", "encryption", "owner", "payer"] {
+        assert!(!headers.iter().any(|(name, _)| name.contains(part)), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn a_local_folder_has_no_locks() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = SnapshotUrl::File { path: folder.path().join("snap") };
+    assert_eq!(error(milvus_handoff::store::open_with(&url, &settings()).await).kind(), ErrorKind::Usage);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use crate::signature::{KeyId, SigningKey};
 use crate::snapshot::{CollectionMeta, Consistency, Plan, Request, SourceInfo, Totals};
 use crate::stop::Stop;
 use crate::store::Store;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What to export and how.
@@ -70,6 +71,8 @@ pub struct Outcome {
     pub totals: Totals,
     /// Units that an earlier run had finished.
     pub reused_units: usize,
+    /// The versions of what this run has put, by key, where the bucket keeps versions.
+    pub versions: BTreeMap<String, String>,
     /// What people should know although it is no failure.
     pub warnings: Vec<String>,
     /// Wall time.
@@ -207,6 +210,7 @@ async fn export_loaded(
         totals: committed.manifest.totals(),
         collections: committed.manifest.collections.into_iter().map(CollectionOutcome::from).collect(),
         reused_units: begun.done.len(),
+        versions: store.versions(),
         warnings,
         seconds: progress.elapsed().as_secs_f64(),
     })
@@ -251,6 +255,7 @@ async fn planned(source: &Client, collections: Vec<CollectionMeta>, options: &Op
         collections: outcomes,
         totals,
         reused_units: 0,
+        versions: BTreeMap::new(),
         warnings,
         seconds: 0.0,
     })

@@ -10,8 +10,10 @@
 mod local;
 mod replies;
 mod s3;
+mod settings;
 mod url;
 
+pub use settings::{Lock, LockMode, Settings};
 pub use url::SnapshotUrl;
 
 use crate::digest::Sha256;
@@ -20,6 +22,7 @@ use async_trait::async_trait;
 use aws_config::SdkConfig;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
@@ -101,6 +104,11 @@ pub trait Store: Send + Sync {
     /// the most that such a bucket allows.
     fn look_before_put(&self) {}
 
+    /// The versions of what was put through this store, by key, where the bucket keeps versions.
+    fn versions(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// By how many seconds the bucket's clock is ahead of this machine's, if its replies tell.
     fn clock_ahead(&self) -> Option<i64> {
         None
@@ -110,16 +118,34 @@ pub trait Store: Send + Sync {
 /// Opens the place that `url` names. A bucket or folder that cannot be reached is an error here
 /// or at the first use; nothing is created.
 pub async fn open(url: &SnapshotUrl) -> Result<Arc<dyn Store>> {
+    open_with(url, &Settings::default()).await
+}
+
+/// [`open`], with settings for the requests.
+pub async fn open_with(url: &SnapshotUrl, settings: &Settings) -> Result<Arc<dyn Store>> {
     Ok(match url {
-        SnapshotUrl::File { path } => Arc::new(local::Local::open(path)?),
-        SnapshotUrl::S3 { bucket, prefix } => Arc::new(s3::S3::open(bucket, prefix).await?),
+        SnapshotUrl::File { path } => {
+            settings.refuse_any()?;
+            Arc::new(local::Local::open(path)?)
+        }
+        SnapshotUrl::S3 { bucket, prefix } => Arc::new(s3::S3::open(bucket, prefix, settings).await?),
     })
 }
 
 /// Opens a prefix in a bucket with settings that do not come from this process's environment:
 /// another bucket's credentials, or a test's endpoint and retries.
 pub fn open_s3(bucket: &str, prefix: &str, config: &SdkConfig) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(s3::S3::with_config(bucket, prefix, config)?))
+    open_s3_with(bucket, prefix, config, &Settings::default())
+}
+
+/// [`open_s3`], with settings for the requests.
+pub fn open_s3_with(
+    bucket: &str,
+    prefix: &str,
+    config: &SdkConfig,
+    settings: &Settings,
+) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(s3::S3::with_config(bucket, prefix, config, settings)?))
 }
 
 /// What S3 allows for a whole key; every store holds to it, so that a snapshot fits any of them.

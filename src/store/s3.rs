@@ -16,7 +16,7 @@
 //! `AWS_CA_BUNDLE`), and proxies are not used.
 
 use super::replies::Replies;
-use super::{Body, Entry, Head, Put, Store, check_key, printable, too_large};
+use super::{Body, Entry, Head, LockMode, Put, Settings, Store, check_key, printable, too_large};
 use crate::digest::{Hasher, Sha256};
 use crate::error::{Code, Error, ErrorKind, Result};
 use async_trait::async_trait;
@@ -40,7 +40,9 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError, Length};
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, Object};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, Object, ObjectLockMode, RequestPayer, ServerSideEncryption,
+};
 use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
@@ -51,11 +53,12 @@ use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::iter;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::NamedTempFile;
 
@@ -104,6 +107,9 @@ struct Place {
     patience: Duration,
     /// Whether some answer proved that the bucket exists.
     seen: AtomicBool,
+    settings: Settings,
+    /// The versions of what was put, by key in the snapshot.
+    versions: Mutex<BTreeMap<String, String>>,
     /// What its replies say of its clock.
     clock: Clock,
     /// Whether the bucket is known to ignore `If-None-Match`, so that puts must look first.
@@ -113,7 +119,7 @@ struct Place {
 impl S3 {
     /// Opens a prefix with the settings of this process's environment. Sends nothing to the
     /// bucket; credentials are resolved at the first request.
-    pub(super) async fn open(bucket: &str, prefix: &str) -> Result<Self> {
+    pub(super) async fn open(bucket: &str, prefix: &str, settings: &Settings) -> Result<Self> {
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new());
         let config = aws_config::defaults(BehaviorVersion::latest())
@@ -122,11 +128,16 @@ impl S3 {
             .retry_config(RetryConfig::standard().with_max_attempts(max_attempts()?))
             .load()
             .await;
-        S3::with_config(bucket, prefix, &config)
+        S3::with_config(bucket, prefix, &config, settings)
     }
 
     /// Opens a prefix with given settings; what they leave open is filled in here.
-    pub(super) fn with_config(bucket: &str, prefix: &str, config: &SdkConfig) -> Result<Self> {
+    pub(super) fn with_config(
+        bucket: &str,
+        prefix: &str,
+        config: &SdkConfig,
+        settings: &Settings,
+    ) -> Result<Self> {
         let endpoint = endpoint_of(config)?;
         let region = match (config.region(), &endpoint) {
             (Some(region), _) => region.clone(),
@@ -180,6 +191,8 @@ impl S3 {
             retry,
             patience,
             seen: AtomicBool::new(false),
+            settings: settings.clone(),
+            versions: Mutex::default(),
             clock,
             ignores_conditions: AtomicBool::new(false),
         })))
@@ -244,6 +257,10 @@ impl Store for S3 {
 
     fn look_before_put(&self) {
         self.0.ignores_conditions.store(true, Ordering::Relaxed);
+    }
+
+    fn versions(&self) -> BTreeMap<String, String> {
+        self.0.versions().clone()
     }
 
     fn clock_ahead(&self) -> Option<i64> {
@@ -455,6 +472,19 @@ impl Place {
         Ok(whole)
     }
 
+    fn owner(&self) -> Option<String> {
+        self.settings.owner.clone()
+    }
+
+    fn payer(&self) -> Option<RequestPayer> {
+        self.settings.requester_pays.then_some(RequestPayer::Requester)
+    }
+
+    fn versions(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        // Nothing that holds it can panic.
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits before another try: exponential, with half of it at random so that many workers
     /// that failed together do not come back together.
     async fn pause(&self, failures: u32) {
@@ -550,6 +580,7 @@ impl Place {
         let size = upload.size();
         let patience = self.patience + Duration::from_secs(size / SLOWEST_UPLOAD);
         let patience = TimeoutConfig::builder().operation_attempt_timeout(patience).build();
+        let (lock, kms_key) = (self.settings.lock, self.settings.kms_key.clone());
         let sent = self
             .once
             .put_object()
@@ -561,6 +592,15 @@ impl Place {
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(sha256.to_base64())
             .content_length(i64::try_from(size).unwrap_or(i64::MAX))
+            .set_object_lock_mode(lock.map(|lock| match lock.mode {
+                LockMode::Governance => ObjectLockMode::Governance,
+                LockMode::Compliance => ObjectLockMode::Compliance,
+            }))
+            .set_object_lock_retain_until_date(lock.map(|lock| DateTime::from(lock.until)))
+            .set_server_side_encryption(kms_key.as_ref().map(|_| ServerSideEncryption::AwsKms))
+            .set_ssekms_key_id(kms_key)
+            .set_expected_bucket_owner(self.owner())
+            .set_request_payer(self.payer())
             .body(upload.stream().await?)
             .customize()
             .config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience))
@@ -568,8 +608,11 @@ impl Place {
             .send()
             .await;
         match sent {
-            Ok(_) => {
+            Ok(stored) => {
                 self.seen.store(true, Ordering::Relaxed);
+                if let Some(version) = stored.version_id() {
+                    self.versions().insert(key.to_owned(), version.to_owned());
+                }
                 Ok(None)
             }
             Err(error) => Ok(Some(self.judge_put(key, &error))),
@@ -627,6 +670,7 @@ impl Place {
         etag: Option<&str>,
     ) -> Result<std::result::Result<GetObjectOutput, Failure>> {
         let request = self.client.get_object().bucket(&self.bucket).key(self.key(key)?);
+        let request = request.set_expected_bucket_owner(self.owner()).set_request_payer(self.payer());
         let reply = request.set_range(range).set_if_match(etag.map(str::to_owned)).send().await;
         Ok(match reply {
             Ok(object) => {
@@ -646,6 +690,7 @@ impl Place {
 
     async fn head(&self, key: &str) -> Result<Option<Head>> {
         let request = self.client.head_object().bucket(&self.bucket).key(self.key(key)?);
+        let request = request.set_expected_bucket_owner(self.owner()).set_request_payer(self.payer());
         let reply = match request.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(reply) => reply,
             Err(error) => {
@@ -680,6 +725,7 @@ impl Place {
 
     async fn delete(&self, key: &str) -> Result<()> {
         let request = self.client.delete_object().bucket(&self.bucket).key(self.key(key)?);
+        let request = request.set_expected_bucket_owner(self.owner()).set_request_payer(self.payer());
         match request.send().await {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -699,6 +745,7 @@ impl Place {
             Page::After(so_far) => so_far,
         };
         let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&below);
+        let request = request.set_expected_bucket_owner(self.owner()).set_request_payer(self.payer());
         let reply = request.set_continuation_token(so_far.token.clone()).send().await;
         let reply = reply.map_err(|error| {
             let what = format!("cannot list {self}");
@@ -1086,7 +1133,7 @@ mod tests {
     use super::*;
 
     fn open(config: aws_config::SdkConfig) -> Result<S3> {
-        S3::with_config("bucket", "some/prefix", &config)
+        S3::with_config("bucket", "some/prefix", &config, &Settings::default())
     }
 
     #[test]
