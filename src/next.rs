@@ -16,7 +16,7 @@ pub fn after_export(url: &str, args: &ExportArgs, outcome: &export::Outcome) -> 
     let mut import = command("import", url);
     import.value("--target", "http://HOST:19530");
     import.value("--expect", &format!("sha256:{digest}"));
-    if let Some(key) = &args.sign_key {
+    if let Some(key) = &args.signing.sign_key {
         let public = format!("{}.pub", key.display());
         check.value("--trusted-key", &public);
         import.value("--trusted-key", &public);
