@@ -36,7 +36,7 @@ unit: venvs
 # The tests with seeds, for thirty times as many: kills, races, faults of the bucket; and imports killed at every
 # request and a thousand times at random on real servers. Some hours.
 soak: venvs
-	MILVUS_HANDOFF_TEST_ROUNDS=30 cargo test --test kills --test faulty_bucket -- --nocapture
+	MILVUS_HANDOFF_TEST_ROUNDS=30 cargo test --test kills --test faulty_bucket --test shards -- --nocapture
 	cargo build --quiet
 	SOAK=1 MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live/test_resume.py tests/live/test_kills.py tests/live/test_network.py -n 2 --dist load --timeout 7200
 

@@ -4,6 +4,7 @@
 
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::export::{Effort, Shard, Share};
 use crate::milvus::{Endpoint, Tls, Token};
 use crate::opened::Trust;
 use crate::progress::Show;
@@ -20,6 +21,9 @@ use std::path::{Path, PathBuf};
 
 /// Largest and smallest part that may be asked for.
 const PART_SIZE_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(4 << 30);
+
+/// Most workers of a sharded export: what batch services allow in one array.
+const MAX_SHARDS: u32 = 10_000;
 
 /// Where the password of a signing key may stand.
 const KEY_PASSWORD: &str = "MILVUS_HANDOFF_KEY_PASSWORD";
@@ -69,6 +73,9 @@ pub enum Command {
     /// Write a snapshot of collections into a bucket.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
+    /// Finish an export that several processes have worked on with `--shard`.
+    #[command(long_about = COMMIT_ABOUT, after_help = COMMIT_EXAMPLES)]
+    Commit(CommitArgs),
     /// Recreate the collections of a snapshot on another server.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
@@ -109,6 +116,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Command::Export(_) => "export",
+            Command::Commit(_) => "commit",
             Command::Import(_) => "import",
             Command::Verify(_) => "verify",
             Command::Compare(_) => "compare",
@@ -172,7 +180,22 @@ Examples:
   milvus-handoff export file:///backups/docs --source http://localhost:19530 -c docs -c 'logs.2026*'
   milvus-handoff export s3://handoff/acme/2026-11 --source https://in01.example.com --plan
 
-Without -c everything is exported. Interrupted? Run the same command again: it goes on.";
+Without -c everything is exported. Interrupted? Run the same command again: it goes on.
+
+On four machines: once with --shard plan/4, then once each with --shard 0/4 to 3/4, then `commit`.";
+
+const COMMIT_ABOUT: &str = "\
+Finish an export that several processes have worked on with `--shard`.
+
+Anyone can do it who may write to the bucket and read the source, at any time, also several at the same time: there \
+is exactly one commit. While units are missing, the exit code is 75 and nothing is written. Then the source is asked \
+whether anything is missing or was changed, as at the end of every export, and the snapshot is committed. Of a snapshot \
+that is committed already, the same result is printed again.";
+
+const COMMIT_EXAMPLES: &str = "\
+Examples:
+  milvus-handoff commit s3://handoff/acme/2026-11 --source http://milvus:19530
+  milvus-handoff commit s3://handoff/acme/2026-11 --source http://milvus:19530 --sign-key acme.key";
 
 const IMPORT_EXAMPLES: &str = "\
 Examples:
@@ -287,11 +310,22 @@ pub struct ExportArgs {
     #[arg(long)]
     pub plan: bool,
 
+    /// Do one process's share of an export: `plan/N` writes the plan for N workers, `I/N` does the
+    /// work of worker I, counted from 0. I and N may be env:VARIABLE. `commit` finishes.
+    #[arg(long, value_name = "plan/N|I/N", conflicts_with_all = ["plan", "sign_key"])]
+    pub shard: Option<String>,
+
+    /// With --shard: nothing writes to the source until the commit. Needed where the server cannot
+    /// be read at one moment by several processes (before Milvus 2.5, and Milvus Lite).
+    #[arg(long, requires = "shard")]
+    pub writes_paused: bool,
+
     /// Ranges that are exported at the same time.
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
 
-    /// Load collections that are not loaded, and release them afterwards.
+    /// Load collections that are not loaded, and release them afterwards; with --shard they stay
+    /// loaded.
     #[arg(long)]
     pub load_source: bool,
 
@@ -307,6 +341,47 @@ pub struct ExportArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     pub part_size: u64,
 
+    #[command(flatten)]
+    pub signing: SigningArgs,
+
+    #[command(flatten)]
+    server: SourceArgs,
+
+    #[command(flatten)]
+    pub bucket: WriteArgs,
+}
+
+/// `commit`.
+#[derive(Debug, Args)]
+pub struct CommitArgs {
+    /// Where the snapshot is: s3://bucket/prefix/name or file:///folder/name.
+    pub snapshot: String,
+
+    /// The server that was exported: http[s]://host:port.
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+
+    /// Ranges that are checked at the same time.
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+
+    /// Most rows to ask the server for at once; sizes adapt below that by themselves.
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub page_rows: u32,
+
+    #[command(flatten)]
+    signing: SigningArgs,
+
+    #[command(flatten)]
+    server: SourceArgs,
+
+    #[command(flatten)]
+    pub bucket: WriteArgs,
+}
+
+/// Whether and with what to sign what is committed.
+#[derive(Debug, Args)]
+pub struct SigningArgs {
     /// Sign the snapshot with this minisign secret key, as `sign` does.
     #[arg(long, value_name = "FILE")]
     pub sign_key: Option<PathBuf>,
@@ -314,12 +389,6 @@ pub struct ExportArgs {
     /// File with the key's password; or set MILVUS_HANDOFF_KEY_PASSWORD; else the terminal is asked.
     #[arg(long, value_name = "FILE", requires = "sign_key")]
     key_password_file: Option<PathBuf>,
-
-    #[command(flatten)]
-    server: SourceArgs,
-
-    #[command(flatten)]
-    pub bucket: WriteArgs,
 }
 
 /// Credentials of the source.
@@ -719,19 +788,34 @@ impl ExportArgs {
             selection: Selection::parse(&self.collections, &self.exclude, source.database.as_deref())?,
             source,
             plan_only: self.plan,
-            jobs: usize::from(self.jobs),
+            shard: self.shard.as_deref().map(parse_shard).transpose()?,
+            writes_paused: self.writes_paused,
+            effort: Effort { jobs: usize::from(self.jobs), page_rows: self.page_rows },
             load_source: self.load_source,
             allow_writes: self.allow_writes,
             part_size: self.part_size,
-            page_rows: self.page_rows,
-            sign: self.signing_key()?,
+            sign: self.signing.key()?,
             show,
         };
         Ok((snapshot, options))
     }
+}
 
+impl CommitArgs {
+    /// As typed options.
+    pub fn options(&self) -> Result<(SnapshotUrl, export::commit::Options)> {
+        let options = export::commit::Options {
+            source: self.server.endpoint(&self.source)?,
+            effort: Effort { jobs: usize::from(self.jobs), page_rows: self.page_rows },
+            sign: self.signing.key()?,
+        };
+        Ok((SnapshotUrl::parse(&self.snapshot)?, options))
+    }
+}
+
+impl SigningArgs {
     /// Unlocked before anything else happens: an export must not fail at its end for a password.
-    fn signing_key(&self) -> Result<Option<SigningKey>> {
+    fn key(&self) -> Result<Option<SigningKey>> {
         let unlock = |path: &PathBuf| signing_key("--sign-key", path, self.key_password_file.as_deref());
         self.sign_key.as_ref().map(unlock).transpose()
     }
@@ -1024,6 +1108,36 @@ fn token(variable: &str, flag: &str, file: Option<&PathBuf>) -> Result<Option<To
     }
 }
 
+/// `plan/4`, `0/4` or `env:JOB_COMPLETION_INDEX/4`.
+fn parse_shard(text: &str) -> Result<Shard> {
+    let wrong = |what: String| {
+        Error::new(ErrorKind::Usage, format!("--shard {text}: {what}"))
+            .hint("`plan/4` for the plan, `0/4` to `3/4` or `env:JOB_COMPLETION_INDEX/4` for the work")
+    };
+    let number = |text: &str| {
+        let value = match text.strip_prefix("env:") {
+            Some(variable) => {
+                std::env::var(variable).map_err(|_| wrong(format!("the variable {variable:?} is not set")))?
+            }
+            None => text.to_string(),
+        };
+        value.parse::<u32>().map_err(|_| wrong(format!("{value:?} is not a number")))
+    };
+    let (index, of) = text.split_once('/').ok_or_else(|| wrong("there is no `/`".into()))?;
+    let of = number(of)?;
+    if !(1..=MAX_SHARDS).contains(&of) {
+        return Err(wrong(format!("there can be 1 to {MAX_SHARDS} workers")));
+    }
+    if index == "plan" {
+        return Ok(Shard::Plan { workers: of });
+    }
+    let index = number(index)?;
+    if index >= of {
+        return Err(wrong(format!("workers are counted from 0, so the last of {of} is {}", of - 1)));
+    }
+    Ok(Shard::Work(Share { index, of }))
+}
+
 /// A size such as `256MiB`, `1GiB`, `64MB` or plain bytes.
 fn parse_size(text: &str) -> std::result::Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -1052,6 +1166,30 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shards() {
+        assert_eq!(parse_shard("plan/4").unwrap(), Shard::Plan { workers: 4 });
+        assert_eq!(parse_shard("3/4").unwrap(), Shard::Work(Share { index: 3, of: 4 }));
+        let wrong = [
+            ("4/4", "counted from 0"),
+            ("0", "no `/`"),
+            ("/4", "not a number"),
+            ("-1/4", "not a number"),
+            ("0/0", "1 to 10000"),
+            ("0/10001", "1 to 10000"),
+            ("plan", "no `/`"),
+            ("Plan/4", "not a number"),
+            ("env:MILVUS_HANDOFF_NO_SUCH_VARIABLE/4", "is not set"),
+            ("env:/4", "is not set"),
+            ("env:PATH/4", "not a number"),
+        ];
+        for (text, why) in wrong {
+            let error = parse_shard(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

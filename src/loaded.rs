@@ -32,6 +32,8 @@ impl Reads {
 pub enum IfUnloaded<'a> {
     /// Load them.
     Load,
+    /// Load them and never release them, not even after a failure: others may be reading by then.
+    LoadForGood,
     /// Refuse them by name, since they may have been released on purpose; the hint says how to
     /// have them loaded.
     Refuse {
@@ -116,8 +118,7 @@ pub async fn ensure(
             }
         };
         if let Err(error) = stop.unless_stopped(loading).await {
-            // The first failure is the one to report.
-            let _ = loaded.restore(server).await;
+            loaded.undo(server, if_unloaded).await;
             return Err(error.context(format!("loading {item}")));
         }
     }
@@ -128,7 +129,7 @@ pub async fn ensure(
         Ok(())
     };
     if let Err(error) = stop.unless_stopped(served).await {
-        let _ = loaded.restore(server).await;
+        loaded.undo(server, if_unloaded).await;
         return Err(error);
     }
     Ok(loaded)
@@ -169,6 +170,18 @@ async fn all_served(server: &Client, name: &CollectionName) -> Result<()> {
 }
 
 impl Loaded {
+    /// Leaves everything loaded; says what was loaded here.
+    pub fn keep(self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
+    /// After a failure, which is the one to report.
+    async fn undo(self, server: &Client, if_unloaded: IfUnloaded<'_>) {
+        if !matches!(if_unloaded, IfUnloaded::LoadForGood) {
+            let _ = self.restore(server).await;
+        }
+    }
+
     /// Releases what was loaded. Tries all; reports the first failure.
     pub async fn restore(self, server: &Client) -> Result<()> {
         let mut first = Ok(());

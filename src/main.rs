@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser};
 use milvus_handoff::cli::{Cli, Command};
 use milvus_handoff::error::{Code, Error, ErrorKind, Result};
+use milvus_handoff::export::Shard;
 use milvus_handoff::output::{self, Output};
 use milvus_handoff::progress::Stderr;
 use milvus_handoff::stop::Stop;
@@ -62,9 +63,30 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let (url, options) = args.options(show)?;
             let stop = listen()?;
             let store = store::open_with(&url, &args.bucket.settings()?).await?;
-            let outcome = export::run(&options, store, &stop).await?;
-            let (url, steps) = (url.to_string(), next::after_export(&url.to_string(), args, &outcome));
-            Ok((output::exported(&url, &outcome).followed_by(steps), 0))
+            let url = url.to_string();
+            let output = match options.shard {
+                None => {
+                    let outcome = export::run(&options, store, &stop).await?;
+                    let steps = next::after_export(&url, args, &outcome);
+                    output::exported(&url, &outcome).followed_by(steps)
+                }
+                Some(Shard::Plan { workers }) => {
+                    let made = export::shards::make_plan(&options, workers, store, &stop).await?;
+                    output::shard_planned(&url, workers, &made)
+                }
+                Some(Shard::Work(share)) => {
+                    let worked = export::shards::work(&options, share, store, &stop).await?;
+                    output::shard_worked(&url, share, &worked)
+                }
+            };
+            Ok((output, 0))
+        }
+        Command::Commit(args) => {
+            let (url, options) = args.options()?;
+            let stop = listen()?;
+            let store = store::open_with(&url, &args.bucket.settings()?).await?;
+            let outcome = export::commit::run(&options, store.as_ref(), &stop).await?;
+            Ok((output::committed(&url.to_string(), &outcome), 0))
         }
         Command::Import(args) => {
             let (url, options) = args.options(show)?;

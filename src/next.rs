@@ -19,7 +19,7 @@ pub fn after_export(url: &str, args: &ExportArgs, outcome: &export::Outcome) -> 
     for line in [&mut check, &mut import] {
         line.bucket(&args.bucket.bucket);
     }
-    if let Some(key) = &args.sign_key {
+    if let Some(key) = &args.signing.sign_key {
         let public = format!("{}.pub", key.display());
         check.value("--trusted-key", &public);
         import.value("--trusted-key", &public);

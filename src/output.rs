@@ -8,6 +8,9 @@
 
 pub(crate) mod about;
 mod inspected;
+mod shards;
+
+pub use shards::{shard_planned, shard_worked};
 
 use crate::capacity::{ASSUMPTIONS, Estimate};
 use crate::compare::{self, Finding, Kind};
@@ -121,6 +124,15 @@ pub(crate) fn is_odd(c: char) -> bool {
 
 /// The result of an export.
 pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
+    of_export("export", "exported", url, outcome)
+}
+
+/// The result of the end of a sharded export.
+pub fn committed(url: &str, outcome: &export::Outcome) -> Output {
+    of_export("commit", "committed", url, outcome)
+}
+
+fn of_export(command: &str, done: &str, url: &str, outcome: &export::Outcome) -> Output {
     let planned = outcome.commit.is_none();
     let collections: Vec<_> = outcome.collections.iter().map(export_collection_json).collect();
     let mut rest = json!({
@@ -138,7 +150,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         "commit_sha256": outcome.commit.map(|digest| format!("sha256:{digest}")),
     });
     rest["signed_by"] = json!(outcome.signed_by.map(|id| id.to_string()));
-    let document = document("export", if planned { "planned" } else { "successful" }, rest);
+    let document = document(command, if planned { "planned" } else { "successful" }, rest);
 
     let mut text = String::new();
     let rows: Vec<Vec<String>> = outcome
@@ -164,7 +176,7 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         );
     } else {
         let _ = writeln!(text);
-        if outcome.reused_units > 0 {
+        if outcome.reused_units > 0 && command == "export" {
             let _ = writeln!(
                 text,
                 "went on from an earlier run: {} done already",
@@ -180,11 +192,8 @@ pub fn exported(url: &str, outcome: &export::Outcome) -> Output {
         if let Some(version) = outcome.versions.get(keys::COMMIT) {
             let _ = writeln!(text, "version of COMMIT.json in the bucket: {}", one_line(version));
         }
-        let _ = writeln!(
-            text,
-            "Successful: exported {totals} to {url}{}",
-            pace(&outcome.totals, outcome.seconds)
-        );
+        let _ =
+            writeln!(text, "Successful: {done} {totals} to {url}{}", pace(&outcome.totals, outcome.seconds));
     }
     Output { document, text, warnings: outcome.warnings.clone(), next: Vec::new() }
 }

@@ -34,12 +34,13 @@ fn options(source: &Endpoint) -> export::Options {
         source: source.clone(),
         selection: Selection::default(),
         plan_only: false,
-        jobs: 2,
+        shard: None,
+        writes_paused: false,
+        effort: export::Effort { jobs: 2, page_rows: 20 },
         load_source: false,
         allow_writes: false,
         sign: None,
         part_size: 2 << 10,
-        page_rows: 20,
         show: Show::Quiet,
     }
 }

@@ -4,10 +4,10 @@ use super::unit::holds;
 use crate::digest::Sha256;
 use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::snapshot::{
-    CollectionMeta, MAX_COMMIT_BYTES, MAX_PLAN_BYTES, MAX_RECEIPT_BYTES, Plan, Receipt, Unit, keys,
+    CollectionMeta, MAX_COMMIT_BYTES, MAX_PLAN_BYTES, MAX_RECEIPT_BYTES, Plan, Receipt, Request, Unit, keys,
 };
 use crate::store::{Body, Put, Store};
-use futures::TryStreamExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 
 /// An export whose plan is in the bucket.
@@ -44,14 +44,30 @@ pub async fn refuse_committed(store: &dyn Store) -> Result<()> {
     }
 }
 
-/// Writes `plan`, or adopts the plan that is there if it means the same export.
-pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
-    let blind = match store.get(keys::PLAN, MAX_PLAN_BYTES).await {
-        Ok(Some(bytes)) => return resume(plan, bytes.to_vec(), store).await,
-        Ok(None) => false,
-        Err(e) if e.kind() == ErrorKind::Denied => true,
-        Err(e) => return Err(e),
-    };
+/// The plan that is in the bucket already, if there is one and it may be read.
+pub enum Found {
+    /// None, as far as can be seen; `blind`: these credentials may not look.
+    Nothing {
+        /// Whether something may be there all the same.
+        blind: bool,
+    },
+    /// That of an earlier run, or of whoever made it for all workers.
+    Plan(Box<Plan>, Vec<u8>),
+}
+
+/// Looks for the plan of an earlier run.
+pub async fn find(store: &dyn Store) -> Result<Found> {
+    match store.get(keys::PLAN, MAX_PLAN_BYTES).await {
+        Ok(Some(bytes)) => Ok(Found::Plan(Box::new(Plan::parse(&bytes)?), bytes.to_vec())),
+        Ok(None) => Ok(Found::Nothing { blind: false }),
+        Err(e) if e.kind() == ErrorKind::Denied => Ok(Found::Nothing { blind: true }),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes `plan`, which makes the place this export's; `None` if somebody else was faster. `blind`
+/// is what [`find`] said.
+pub async fn write(plan: Plan, blind: bool, store: &dyn Store) -> Result<Option<Begun>> {
     if blind && !store.keeps_existing().await? {
         let what = format!(
             "{} ignores create-only puts and these credentials may not read it, so a snapshot that is there could be \
@@ -66,15 +82,16 @@ pub async fn begin(plan: Plan, store: &dyn Store) -> Result<Begun> {
     let bytes = plan.to_bytes()?;
     let digest = Sha256::of(&bytes);
     if store.put_new(keys::PLAN, Body::Bytes(bytes.clone().into()), digest).await? == Put::Exists {
-        return Err(if blind { taken(store) } else { other(store) });
+        return if blind { Err(taken(store)) } else { Ok(None) };
     }
     let (exclusive, bucket_limits) = limits(&bytes, store).await?;
     let begun = Begun { plan, plan_bytes: bytes, done: BTreeMap::new(), bucket_limits, exclusive };
     begun.still_ours(store).await?;
-    Ok(begun)
+    Ok(Some(begun))
 }
 
-fn other(store: &dyn Store) -> Error {
+/// Somebody else began at the same moment.
+pub fn other(store: &dyn Store) -> Error {
     Error::new(Code::PrefixTaken, format!("another export to {} has just begun", store.place()))
         .hint("wait for it, or export under another name")
 }
@@ -87,6 +104,19 @@ fn taken(store: &dyn Store) -> Error {
 }
 
 impl Begun {
+    /// The units that are `wanted` and have no receipt yet, in the order of the plan.
+    pub fn to_do(&self, wanted: impl Fn(&Unit) -> bool) -> Vec<&Unit> {
+        let open = |unit: &&Unit| wanted(unit) && !self.done.contains_key(&unit.id);
+        self.plan.units.iter().filter(open).collect()
+    }
+
+    /// The receipts that were there and the `fresh` ones, in the order of the plan.
+    pub fn with_receipts(&self, fresh: Vec<Receipt>) -> Vec<Receipt> {
+        let mut receipts = self.done.clone();
+        receipts.extend(fresh.into_iter().map(|receipt| (receipt.unit.clone(), receipt)));
+        self.plan.units.iter().filter_map(|unit| receipts.remove(&unit.id)).collect()
+    }
+
     /// Asked before every put: whether the prefix is still this export's. On a bucket that keeps
     /// exports apart it is, and nothing is asked.
     pub async fn may_put(&self, store: &dyn Store) -> Result<()> {
@@ -115,6 +145,8 @@ impl Begun {
 async fn refuse_strangers(store: &dyn Store) -> Result<()> {
     match store.list().try_next().await {
         Ok(None) => Ok(()),
+        // Somebody else has just begun: the put decides.
+        Ok(Some(_)) if if_allowed(store.head(keys::PLAN).await)?.is_some() => Ok(()),
         // A write-only exporter may not list.
         Err(e) if e.kind() == ErrorKind::Denied => Ok(()),
         Err(e) => Err(e),
@@ -126,14 +158,28 @@ async fn refuse_strangers(store: &dyn Store) -> Result<()> {
     }
 }
 
+/// How often a bucket is asked before it is said to ignore create-only puts.
+const PROBES: usize = 4;
+
 /// Whether the bucket keeps exports apart, and what it cannot do; found by writing the plan's own
 /// bytes once more and asking for its digest: no probe object, and no right that an exporter would
 /// not need anyway.
 async fn limits(plan_bytes: &[u8], store: &dyn Store) -> Result<(bool, Vec<String>)> {
     let digest = Sha256::of(plan_bytes);
     let mut limits = Vec::new();
-    let again = Body::Bytes(plan_bytes.to_vec().into());
-    let exclusive = store.put_new(keys::PLAN, again, digest).await? == Put::Exists;
+    let probe = || async {
+        let again = Body::Bytes(plan_bytes.to_vec().into());
+        Ok::<_, Error>(store.put_new(keys::PLAN, again, digest).await? == Put::Exists)
+    };
+    let mut exclusive = probe().await?;
+    for _ in 1..PROBES {
+        // A refusal whose reply is lost looks like a success: the bytes there are ours.
+        let still_there = if_allowed(store.get(keys::PLAN, MAX_PLAN_BYTES).await)?;
+        if exclusive || still_there.as_deref() != Some(plan_bytes) {
+            break;
+        }
+        exclusive = probe().await?;
+    }
     if !exclusive {
         store.look_before_put();
         limits.push(
@@ -156,30 +202,30 @@ async fn limits(plan_bytes: &[u8], store: &dyn Store) -> Result<(bool, Vec<Strin
     Ok((exclusive, limits))
 }
 
-async fn resume(wanted: Plan, bytes: Vec<u8>, store: &dyn Store) -> Result<Begun> {
-    let plan = Plan::parse(&bytes)?;
-    if let Some(difference) = difference(&wanted, &plan) {
-        return Err(Error::new(
-            Code::PrefixTaken,
-            format!("{} holds an unfinished export, and it is not this one: {difference}", store.place()),
-        )
-        .hint("run the same command as then to finish it, or export under another name"));
-    }
-    let mut done = BTreeMap::new();
-    for unit in &plan.units {
-        if let Some(receipt) = read_receipt(&plan, unit, store).await? {
-            check_parts_exist(&receipt, store).await?;
-            done.insert(unit.id.clone(), receipt);
+/// Takes up a plan that is there, and the receipts of those of its units that are `wanted`.
+pub async fn take_up(
+    plan: Plan,
+    plan_bytes: Vec<u8>,
+    wanted: impl Fn(&Unit) -> bool,
+    store: &dyn Store,
+) -> Result<Begun> {
+    let of = &plan;
+    let read = |unit| async move {
+        let receipt = read_receipt(of, unit, store).await?;
+        if let Some(receipt) = &receipt {
+            check_parts_exist(receipt, store).await?;
         }
-    }
-    tracing::info!(
-        "going on with an unfinished export: {} of {} units are done",
-        done.len(),
-        plan.units.len()
-    );
-    let (exclusive, bucket_limits) = limits(&bytes, store).await?;
-    Ok(Begun { plan, plan_bytes: bytes, done, bucket_limits, exclusive })
+        Ok::<_, Error>(receipt)
+    };
+    let receipts = stream::iter(plan.units.iter().filter(|unit| wanted(unit)).map(read));
+    let receipts: Vec<_> = receipts.buffered(RECEIPTS_AT_ONCE).try_collect().await?;
+    let done: BTreeMap<_, _> = receipts.into_iter().flatten().map(|r| (r.unit.clone(), r)).collect();
+    let (exclusive, bucket_limits) = limits(&plan_bytes, store).await?;
+    Ok(Begun { plan, plan_bytes, done, bucket_limits, exclusive })
 }
+
+/// Receipts that are read at the same time: each is a small object and a few questions.
+const RECEIPTS_AT_ONCE: usize = 16;
 
 /// The receipt of a unit, `None` if it is not done.
 pub async fn read_receipt(plan: &Plan, unit: &Unit, store: &dyn Store) -> Result<Option<Receipt>> {
@@ -211,24 +257,35 @@ async fn check_parts_exist(receipt: &Receipt, store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-/// In what respect two plans mean different exports, if they do. Units may differ: those of the
-/// earlier run count. So may pins: rows are then read as of the earlier one.
-fn difference(wanted: &Plan, found: &Plan) -> Option<String> {
-    if wanted.request != found.request {
-        return Some("it selects other collections or has other options".into());
+/// Refuses to go on with a plan that was made for other wishes.
+pub fn same_request(wanted: &Request, found: &Plan, store: &dyn Store) -> Result<()> {
+    match *wanted == found.request {
+        true => Ok(()),
+        false => Err(not_this_one("it selects other collections or has other options", store)),
     }
+}
+
+/// Refuses to go on with the plan of another source. Units may differ: those of the earlier run
+/// count. So may pins: rows are read as of the earlier one.
+pub fn same_source(wanted: &[CollectionMeta], found: &Plan, store: &dyn Store) -> Result<()> {
     let without_volatile = |meta: &CollectionMeta| CollectionMeta {
         pin: None,
         described: Vec::new(),
         indexes: Vec::new(),
         ..meta.clone()
     };
-    let differs = |(a, b): (&CollectionMeta, &CollectionMeta)| {
-        (without_volatile(a) != without_volatile(b)).then(|| a.name.to_string())
-    };
-    if wanted.collections.len() != found.collections.len() {
-        return Some("the source has other collections now".into());
+    if wanted.len() != found.collections.len() {
+        return Err(not_this_one("the source has other collections now", store));
     }
-    let pairs = wanted.collections.iter().zip(&found.collections);
-    pairs.filter_map(differs).next().map(|name| format!("{name} was changed since"))
+    let mut pairs = wanted.iter().zip(&found.collections);
+    match pairs.find(|(a, b)| without_volatile(a) != without_volatile(b)) {
+        Some((changed, _)) => Err(not_this_one(&format!("{} was changed since", changed.name), store)),
+        None => Ok(()),
+    }
+}
+
+fn not_this_one(difference: &str, store: &dyn Store) -> Error {
+    let what = format!("{} holds an unfinished export, and it is not this one: {difference}", store.place());
+    Error::new(Code::PrefixTaken, what)
+        .hint("run the same command as then to finish it, or export under another name")
 }

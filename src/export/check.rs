@@ -6,7 +6,7 @@
 //! one, since servers count such rows and hand out only the newest.
 
 use super::unit::scan;
-use super::{Options, source_changed, view};
+use super::{Effort, Moment, source_changed};
 use crate::columns::Keys;
 use crate::digest::Hasher;
 use crate::error::{Code, Context, Error, ErrorKind, Result};
@@ -21,33 +21,29 @@ pub async fn all(
     source: &Client,
     plan: &Plan,
     receipts: &[Receipt],
-    options: &Options,
+    effort: Effort,
 ) -> Result<Vec<CollectionResult>> {
     let units: Vec<_> = plan.units.iter().zip(receipts).collect();
-    // One view for all that is asked of a collection: each new one waits for the server's time tick.
-    let mut views = Vec::new();
-    for meta in &plan.collections {
-        views.push(view(source, meta).await?);
-    }
+    // One for all that is asked: each new one waits for the server's time tick.
+    let moment = Moment::now(source, &plan.collections).await?;
     let rescanned = stream::iter(&units)
         .map(|(unit, receipt)| {
             let meta = &plan.collections[unit.collection];
-            let view = views[unit.collection];
             let check = async move {
                 if plan.request.allow_writes || meta.pin.is_some() {
                     return Ok(());
                 }
-                same_keys(source, meta, unit, receipt, view, options.page_rows).await
+                same_keys(source, meta, unit, receipt, moment.of(meta), effort.page_rows).await
             };
             async move { check.await.context(|| format!("check of {}", meta.name)) }
         })
-        .buffer_unordered(options.jobs);
+        .buffer_unordered(effort.jobs);
     rescanned.try_collect::<()>().await?;
 
     let mut results = Vec::new();
     for (index, meta) in plan.collections.iter().enumerate() {
         let own: Vec<_> = units.iter().filter(|(unit, _)| unit.collection == index).copied().collect();
-        let result = collection(source, plan, meta, &own, views[index], options.page_rows).await;
+        let result = collection(source, plan, meta, &own, moment.of(meta), effort.page_rows).await;
         results.push(result.context(|| format!("check of {}", meta.name))?);
     }
     Ok(results)
@@ -68,7 +64,7 @@ async fn collection(
         (Consistency::Unchecked, 0)
     } else {
         let consistency = meta.pin.map_or(Consistency::Checked, Consistency::Pinned);
-        (consistency, explain_surplus(source, meta, units, rows, server, page_rows).await?)
+        (consistency, explain_surplus(source, meta, units, (rows, server), view, page_rows).await?)
     };
     Ok(CollectionResult {
         meta: meta.clone(),
@@ -95,7 +91,7 @@ pub async fn why(source: &Client, plan: &Plan, error: Error) -> Error {
 }
 
 /// The name must still mean the collection that was planned, with the same schema.
-async fn same_collection(source: &Client, meta: &CollectionMeta) -> Result<()> {
+pub async fn same_collection(source: &Client, meta: &CollectionMeta) -> Result<()> {
     let now = source.describe(&meta.name).await?;
     let same = now
         .as_ref()
@@ -147,8 +143,8 @@ async fn explain_surplus(
     source: &Client,
     meta: &CollectionMeta,
     units: &[(&Unit, &Receipt)],
-    rows: u64,
-    server: u64,
+    (rows, server): (u64, u64),
+    view: View,
     page_rows: u32,
 ) -> Result<u64> {
     if server == rows {
@@ -167,7 +163,7 @@ async fn explain_surplus(
     let mut explained = 0;
     let mut examples = Vec::new();
     for (unit, _) in units {
-        explained += shared_in_unit(source, meta, unit, page_rows, &mut examples).await?;
+        explained += shared_in_unit(source, meta, unit, view, page_rows, &mut examples).await?;
     }
     if explained == server - rows {
         tracing::warn!(
@@ -197,10 +193,10 @@ async fn shared_in_unit(
     source: &Client,
     meta: &CollectionMeta,
     unit: &Unit,
+    view: View,
     page_rows: u32,
     examples: &mut Vec<String>,
 ) -> Result<u64> {
-    let view = view(source, meta).await?;
     let count = |filter: String| async move {
         source.count(&meta.name, unit.partition.as_deref(), &filter, view).await.map_err(Error::from)
     };

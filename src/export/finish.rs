@@ -65,13 +65,22 @@ pub async fn commit(
         manifest = earlier;
     }
     begun.still_ours(store).await?;
-    let bytes = manifest.to_bytes()?;
+    let mut bytes = manifest.to_bytes()?;
     if bytes.len() as u64 > MAX_MANIFEST_BYTES {
         return Err(Error::new(ErrorKind::Unsupported, "the manifest would be larger than readers accept")
             .hint("export fewer collections at once, or with a larger --part-size"));
     }
+    if let Err(error) = put_same(keys::MANIFEST, bytes.clone(), MAX_MANIFEST_BYTES, store).await {
+        // Somebody who commits the same export at the same time may have been faster.
+        let theirs = match error.kind() {
+            ErrorKind::Exists => earlier_manifest(&manifest, store).await?,
+            _ => None,
+        };
+        manifest = theirs.ok_or(error)?;
+        bytes = manifest.to_bytes()?;
+        put_same(keys::MANIFEST, bytes.clone(), MAX_MANIFEST_BYTES, store).await?;
+    }
     let manifest_ref = ObjectRef::to(keys::MANIFEST, &bytes);
-    put_same(keys::MANIFEST, bytes, MAX_MANIFEST_BYTES, store).await?;
     let sums = sums_document(&manifest_ref, &manifest);
     let sums_ref = ObjectRef::to(keys::SUMS, &sums);
     put_same(keys::SUMS, sums, MAX_MANIFEST_BYTES, store).await?;
@@ -173,7 +182,7 @@ async fn put_same(key: &str, bytes: Vec<u8>, max_bytes: u64, store: &dyn Store) 
 /// whoever reads the folder with other tools. They are removed, and nothing else ever is: only
 /// what has the name of a part of a unit of this plan. What the bucket does not let us remove is
 /// named.
-async fn remove_leftovers(plan: &Plan, manifest: &Manifest, store: &dyn Store) -> Result<Vec<String>> {
+pub async fn remove_leftovers(plan: &Plan, manifest: &Manifest, store: &dyn Store) -> Result<Vec<String>> {
     let is_ours = |key: &str| {
         plan.units.iter().any(|unit| {
             let name = &plan.collections[unit.collection].name;

@@ -5,13 +5,14 @@
 //! keys. There are several times more ranges than workers and the largest are exported first, so
 //! that no worker is left alone with a large one at the end.
 
+use super::Moment;
 use super::key_space::{between, beyond};
-use super::view;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::milvus::{Client, Scan, View};
 use crate::pages;
 use crate::schema::Key;
 use crate::snapshot::{CollectionMeta, Unit, keys};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::HashMap;
 
 /// Pages below which a range is not cut further: smaller ones cost more requests than they save.
@@ -29,20 +30,20 @@ pub struct Units {
     pub units: Vec<Unit>,
     /// About how many rows each unit has, by its id: for progress and the order of work only.
     pub rows: HashMap<String, u64>,
-    /// By collection, the view at which rows are read; taken before anything was counted.
-    pub views: Vec<View>,
 }
 
-/// Cuts so that `jobs` workers are busy to the end.
-pub async fn cut(source: &Client, collections: &[CollectionMeta], jobs: usize) -> Result<Units> {
+/// Cuts so that `jobs` workers are busy to the end. `moment` is the one at which rows will be read.
+pub async fn cut(
+    source: &Client,
+    collections: &[CollectionMeta],
+    moment: Moment,
+    jobs: usize,
+) -> Result<Units> {
     let mut ranges = Vec::new();
-    let mut views = Vec::new();
     let mut total = 0;
     for (index, meta) in collections.iter().enumerate() {
-        let view = view(source, meta).await?;
-        views.push(view);
         // Ranges and progress need no exact counts; meanwhile the server's clock comes to pass the view.
-        let view = view.for_estimates();
+        let view = moment.of(meta).for_estimates();
         let by_partition = !meta.schema.has_partition_key() && !meta.partitions.is_empty();
         let partitions: Vec<Option<&str>> = if by_partition {
             meta.partitions.iter().map(|p| Some(p.as_str())).collect()
@@ -57,7 +58,7 @@ pub async fn cut(source: &Client, collections: &[CollectionMeta], jobs: usize) -
         }
     }
     let wanted = UNITS_PER_WORKER * jobs as u64;
-    let mut cut = Units { units: Vec::new(), rows: HashMap::new(), views };
+    let mut cut = Units { units: Vec::new(), rows: HashMap::new() };
     for (collection, range, rows) in ranges {
         let share = (u128::from(rows) * u128::from(wanted)).div_ceil(u128::from(total.max(1))) as u64;
         let page_rows = u64::from(pages::typical_page_rows(&collections[collection].schema.columns()));
@@ -85,6 +86,27 @@ pub async fn cut(source: &Client, collections: &[CollectionMeta], jobs: usize) -
     Ok(cut)
 }
 
+/// About how many rows each of `units` has, by its id, for units that were cut by an earlier run.
+pub async fn estimate(
+    source: &Client,
+    collections: &[CollectionMeta],
+    units: Vec<&Unit>,
+    moment: Moment,
+    jobs: usize,
+) -> Result<HashMap<String, u64>> {
+    let count = |unit: &Unit| {
+        let meta = &collections[unit.collection];
+        let (partition, view) = (unit.partition.clone(), moment.of(meta).for_estimates());
+        let (id, after, up_to) = (unit.id.clone(), unit.after.clone(), unit.up_to.clone());
+        async move {
+            let range = Range { source, meta, partition: partition.as_deref(), view };
+            let rows = range.count_between(after.as_ref(), up_to.as_ref()).await;
+            Ok((id, rows.context(|| format!("counting {}", meta.name))?))
+        }
+    };
+    stream::iter(units.into_iter().map(count)).buffer_unordered(jobs).try_collect().await
+}
+
 /// Gaps after which it is searched how far the keys behind them reach, for one boundary.
 const MAX_GAPS: usize = 2;
 
@@ -107,16 +129,20 @@ trait Keyed {
     async fn first_after(&self, after: Option<&Key>) -> Result<Option<Key>>;
 }
 
+impl Range<'_> {
+    async fn count_between(&self, after: Option<&Key>, up_to: Option<&Key>) -> Result<u64> {
+        let (name, schema) = (&self.meta.name, &self.meta.schema);
+        if after.is_none() && up_to.is_none() {
+            return self.source.count_partition(name, schema, self.partition, self.view).await;
+        }
+        let filter = self.source.range_filter(&schema.primary_key().name, after, up_to);
+        self.source.count(name, self.partition, &filter, self.view).await.map_err(Error::from)
+    }
+}
+
 impl Keyed for Range<'_> {
     async fn count(&self, up_to: Option<&Key>) -> Result<u64> {
-        let Some(up_to) = up_to else {
-            return self
-                .source
-                .count_partition(&self.meta.name, &self.meta.schema, self.partition, self.view)
-                .await;
-        };
-        let filter = self.source.range_filter(&self.meta.schema.primary_key().name, None, Some(up_to));
-        self.source.count(&self.meta.name, self.partition, &filter, self.view).await.map_err(Error::from)
+        self.count_between(None, up_to).await
     }
 
     async fn first_after(&self, after: Option<&Key>) -> Result<Option<Key>> {

@@ -144,6 +144,13 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// What a snapshot recorded of a server.
+    pub fn recorded(kind: &str, version: &str) -> Self {
+        let kinds = [ServerKind::Milvus, ServerKind::Lite];
+        let kind = kinds.into_iter().find(|known| known.name() == kind).unwrap_or(ServerKind::Unknown);
+        ServerInfo { kind, version: version.to_string() }
+    }
+
     fn of(build_tag: &str, version: &str) -> Self {
         let text = if version.is_empty() { build_tag } else { version };
         // The embedded full server calls itself "v2.3.5-lite"; the other engine "milvus_lite-3.2.2".
@@ -163,10 +170,12 @@ impl ServerInfo {
         let mut numbers = self.version[digits..].split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().ok());
         Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
     }
+}
 
+impl ServerKind {
     /// The engine's name as snapshots record it.
-    pub fn kind_name(&self) -> &'static str {
-        match self.kind {
+    pub fn name(self) -> &'static str {
+        match self {
             ServerKind::Milvus => "milvus",
             ServerKind::Lite => "milvus-lite",
             ServerKind::Unknown => "unknown",

@@ -22,12 +22,13 @@ pub fn export_options(source: &Endpoint) -> export::Options {
         source: source.clone(),
         selection: Selection::default(),
         plan_only: false,
-        jobs: 1,
+        shard: None,
+        writes_paused: false,
+        effort: export::Effort { jobs: 1, page_rows: 100 },
         load_source: false,
         allow_writes: false,
         sign: None,
         part_size: 1 << 20,
-        page_rows: 100,
         show: Show::Quiet,
     }
 }

@@ -2,7 +2,7 @@
 //! tests in which what goes wrong is the bucket, or the process.
 
 use super::cell::{Cell, Declared, insert_column};
-use super::{Fake, Habits, pair};
+use super::{Fake, Habits, Key, pair};
 use milvus::proto::milvus::CreateCollectionRequest;
 use milvus::proto::schema::scalar_field::Data as Scalars;
 use milvus::proto::schema::vector_field::Data as Vectors;
@@ -20,7 +20,12 @@ const DIM: i64 = 512;
 
 /// Where it listens; it ends with the runtime of the test.
 pub async fn start(token: Option<&'static str>) -> Endpoint {
-    let (fake, endpoint) = Fake::start("v2.3.5", Habits { token, ..Habits::default() }).await;
+    serve("v2.3.5", token).await.1
+}
+
+/// One of another version, whose contents can be changed.
+pub async fn serve(tag: &str, token: Option<&'static str>) -> (Fake, Endpoint) {
+    let (fake, endpoint) = Fake::start(tag, Habits { token, ..Habits::default() }).await;
     let field = |name: &str, data_type: DataType| FieldSchema {
         name: name.into(),
         data_type: data_type as i32,
@@ -53,5 +58,13 @@ pub async fn start(token: Option<&'static str>) -> Endpoint {
         };
         fake.fill("docs", partition, ROWS as u32, fields.iter().zip(&columns).map(column).collect());
     }
-    endpoint
+    (fake, endpoint)
+}
+
+/// Another client writes a row into the first partition.
+pub fn write(fake: &Fake, key: i64) {
+    let id = Cell::Scalar(Scalars::LongData(LongArray { data: vec![key] }));
+    let data = vec![0.5; DIM as usize];
+    let vector = Cell::Vector(Vectors::FloatVector(FloatArray { data }));
+    fake.state().put("docs", Key::Int(key), vec![Some(id), Some(vector)]);
 }

@@ -27,6 +27,10 @@ requirements() {
     # The independent clients, the S3 server, pytest, and what makes the wheel.
     check) echo "pymilvus==3.0.2 pyarrow==26.0.1 duckdb==2.0.0 pytest==9.2.0 pytest-timeout==2.4.0" \
       "pytest-xdist==3.8.0 moto[server,s3]==5.2.5 boto3==1.44.5 numpy maturin==1.16.0" ;;
+    # Another reader of Parquet, apart from the others: it brings an Arrow of its own.
+    polars) echo "polars==2.1.0" ;;
+    # The schemas of Kubernetes and of IAM, for the files in deploy/.
+    deploy) echo "kubernetes-validate==1.37.0 parliament==1.6.4" ;;
     # What people use today, for the benchmark: pymilvus with what its BulkWriter needs.
     bench) echo "pymilvus[bulk-writer]==3.0.2 pyarrow==26.0.1" ;;
   esac
@@ -100,7 +104,7 @@ unpack_minisign() {
 }
 
 case ${1:-all} in
-  all) names=(milvus235 lite251 lite322 check bench) ;;
+  all) names=(milvus235 lite251 lite322 check polars deploy bench) ;;
   demo) names=(lite322) ;;
   bench) names=(bench) ;;
   *) die "unknown argument '$1' (nothing, demo or bench)" ;;
