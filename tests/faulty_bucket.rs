@@ -56,6 +56,7 @@ async fn check_for_import(source: &Endpoint, store: Arc<dyn Store>) -> Result<()
         renames: Renames::parse(&["docs=elsewhere".to_string()], None).unwrap(),
         plan_only: true,
         jobs: 2,
+        via: import::Via::Is(import::Route::Insert),
         no_aliases: false,
         auto_id: milvus_handoff::select::AutoId::Preserve,
         journal: Some(std::env::temp_dir().join("no-such-journal")),

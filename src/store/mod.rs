@@ -11,6 +11,7 @@ mod local;
 mod s3;
 mod url;
 
+pub use s3::{Access, Keys};
 pub use url::SnapshotUrl;
 
 use crate::digest::Sha256;
@@ -59,6 +60,14 @@ pub struct Entry {
     pub size: u64,
 }
 
+/// An object as another store of the same server finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySource {
+    server: String,
+    bucket: String,
+    key: String,
+}
+
 /// One snapshot's prefix in one bucket.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -85,6 +94,18 @@ pub trait Store: Send + Sync {
 
     /// Removes an object that no snapshot refers to; one that does not exist is fine.
     async fn delete(&self, key: &str) -> Result<()>;
+
+    /// What another store needs to know to have its server copy an object from here; `None` where
+    /// no server can.
+    fn copy_source(&self, _key: &str) -> Result<Option<CopySource>> {
+        Ok(None)
+    }
+
+    /// Has the server copy an object here, without sending it through this machine. `false` if it
+    /// cannot or will not: the caller then has to send it. What arrived is not checked.
+    async fn copy_from(&self, _source: &CopySource, _key: &str) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Every object below the snapshot's prefix, in no order that may be relied on.
     fn list(&self) -> BoxStream<'_, Result<Entry>>;
@@ -113,6 +134,14 @@ pub async fn open(url: &SnapshotUrl) -> Result<Arc<dyn Store>> {
         SnapshotUrl::File { path } => Arc::new(local::Local::open(path)?),
         SnapshotUrl::S3 { bucket, prefix } => Arc::new(s3::S3::open(bucket, prefix).await?),
     })
+}
+
+/// Opens a place with credentials and an endpoint of its own.
+pub async fn open_with(url: &SnapshotUrl, access: &Access) -> Result<Arc<dyn Store>> {
+    match url {
+        SnapshotUrl::S3 { bucket, prefix } => Ok(Arc::new(s3::S3::open_with(bucket, prefix, access).await?)),
+        SnapshotUrl::File { .. } => open(url).await,
+    }
 }
 
 /// Opens a prefix in a bucket with settings that do not come from this process's environment:
