@@ -11,7 +11,7 @@ use crate::progress::Show;
 use crate::report::{self, Format};
 use crate::select::{AutoId, Renames, Selection};
 use crate::signature::{PublicKey, SigningKey};
-use crate::store::{Lock, LockMode, Settings, SnapshotUrl};
+use crate::store::{Access, Keys, Lock, LockMode, Settings, SnapshotUrl};
 use crate::verify::Level;
 use crate::{compare, diff, export, import};
 use clap::builder::PossibleValue;
@@ -27,6 +27,11 @@ const MAX_SHARDS: u32 = 10_000;
 
 /// Where the password of a signing key may stand.
 const KEY_PASSWORD: &str = "MILVUS_HANDOFF_KEY_PASSWORD";
+
+/// Where credentials of the stage may stand, to be told apart from those of the snapshot.
+const STAGE_KEY_ID: &str = "MILVUS_HANDOFF_STAGE_ACCESS_KEY_ID";
+const STAGE_SECRET: &str = "MILVUS_HANDOFF_STAGE_SECRET_ACCESS_KEY";
+const STAGE_TOKEN: &str = "MILVUS_HANDOFF_STAGE_SESSION_TOKEN";
 
 /// Most that is read of a file with a key or a password.
 const MAX_KEY_FILE_BYTES: u64 = 16 << 10;
@@ -437,6 +442,28 @@ pub struct ImportArgs {
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
 
+    /// How rows get in.
+    #[arg(long, value_enum, default_value = "insert")]
+    via: By,
+
+    /// With `--via bulk` or `auto`: a prefix in the bucket that Milvus itself keeps its data in; the parts are
+    /// copied there and removed afterwards.
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", required_if_eq("via", "bulk"))]
+    stage: Option<String>,
+
+    /// The S3 server of the stage, if it is not that of the snapshot.
+    #[arg(long, value_name = "URL", requires = "stage")]
+    stage_endpoint: Option<String>,
+
+    /// The region of the stage, if it is not that of the snapshot.
+    #[arg(long, value_name = "REGION", requires = "stage")]
+    stage_region: Option<String>,
+
+    /// The AWS profile for the stage; or set MILVUS_HANDOFF_STAGE_ACCESS_KEY_ID and
+    /// MILVUS_HANDOFF_STAGE_SECRET_ACCESS_KEY; otherwise the credentials of the snapshot.
+    #[arg(long, value_name = "NAME", requires = "stage")]
+    stage_profile: Option<String>,
+
     /// Leave the aliases out, such as for a copy beside the original.
     #[arg(long)]
     pub no_aliases: bool,
@@ -764,6 +791,17 @@ pub struct ManArgs {
     pub about: Option<String>,
 }
 
+/// How rows get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// This machine reads the parts and inserts their rows: works with every server
+    Insert,
+    /// The server reads the parts itself, by its bulk import: for loads that outgrow one machine
+    Bulk,
+    /// The one of the two that suits the server, the types and the size; it is said which and why
+    Auto,
+}
+
 impl clap::ValueEnum for AutoId {
     fn value_variants<'a>() -> &'a [Self] {
         &[AutoId::Preserve, AutoId::Regenerate, AutoId::AsField]
@@ -833,6 +871,7 @@ impl ImportArgs {
             target,
             plan_only: self.plan,
             jobs: usize::from(self.jobs),
+            via: self.via()?,
             no_aliases: self.no_aliases,
             auto_id: self.auto_id,
             journal: self.journal.clone(),
@@ -841,6 +880,35 @@ impl ImportArgs {
             show,
         };
         Ok((snapshot, options))
+    }
+
+    fn via(&self) -> Result<import::Via> {
+        use import::{Route, Via};
+        Ok(match self.via {
+            By::Insert => Via::Is(Route::Insert),
+            By::Bulk => match self.place()? {
+                Some(place) => Via::Is(Route::Bulk(place)),
+                None => return Err(Error::internal("`--via bulk` without `--stage`")),
+            },
+            By::Auto => Via::Auto(self.place()?),
+        })
+    }
+
+    /// From where the server reads, if it is to.
+    fn place(&self) -> Result<Option<import::Place>> {
+        let Some(stage) = &self.stage else { return Ok(None) };
+        let url = SnapshotUrl::parse(stage).map_err(|e| e.context("--stage"))?;
+        let access = Access {
+            endpoint: self.stage_endpoint.clone(),
+            region: self.stage_region.clone(),
+            profile: self.stage_profile.clone(),
+            keys: stage_keys()?,
+        };
+        if access.profile.is_some() && access.keys.is_some() {
+            let what = format!("the stage has two kinds of credentials: --stage-profile and {STAGE_KEY_ID}");
+            return Err(Error::new(ErrorKind::Usage, what).hint("give one of them"));
+        }
+        Ok(Some(import::Place { url, access }))
     }
 }
 
@@ -1136,6 +1204,25 @@ fn parse_shard(text: &str) -> Result<Shard> {
         return Err(wrong(format!("workers are counted from 0, so the last of {of} is {}", of - 1)));
     }
     Ok(Shard::Work(Share { index, of }))
+}
+
+/// The credentials of the stage, where it has its own.
+fn stage_keys() -> Result<Option<Keys>> {
+    let read = |name: &str| match std::env::var(name) {
+        Ok(text) => Ok(Some(text.trim().to_string()).filter(|text| !text.is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::Usage, format!("{name} is not UTF-8")))
+        }
+    };
+    match (read(STAGE_KEY_ID)?, read(STAGE_SECRET)?) {
+        (None, None) => Ok(None),
+        (Some(id), Some(secret)) => Ok(Some(Keys { id, secret, token: read(STAGE_TOKEN)? })),
+        _ => {
+            Err(Error::new(ErrorKind::Usage, format!("only one of {STAGE_KEY_ID} and {STAGE_SECRET} is set"))
+                .hint("set both, or neither to use the credentials of the snapshot"))
+        }
+    }
 }
 
 /// A size such as `256MiB`, `1GiB`, `64MB` or plain bytes.

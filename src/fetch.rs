@@ -12,17 +12,26 @@ use std::io::{Seek, Write};
 
 /// The part as a file without a name, whose digest is the one in the manifest.
 pub async fn fetch(store: &dyn Store, part: &Part) -> Result<File> {
+    fetch_to(store, part, tempfile::tempfile().map_err(no_room)?).await
+}
+
+fn no_room(e: std::io::Error) -> Error {
+    Error::new(Code::Disk, "cannot keep a part on this machine while it is read")
+        .because(e)
+        .hint("see that the temporary folder (TMPDIR) has room for one part per worker, then run the same command again")
+}
+
+/// [`fetch`] into a new `file` of the caller's.
+pub async fn fetch_to<F: Write + Seek + Send + 'static>(
+    store: &dyn Store,
+    part: &Part,
+    mut file: F,
+) -> Result<F> {
     let altered = |what: String| {
         Error::new(ErrorKind::Integrity, format!("{} is not what was committed: {what}", part.key))
             .hint("the snapshot was altered or damaged; get it again from the exporter")
     };
     let mut chunks = store.read(&part.key).await?.ok_or_else(|| altered("it is missing".into()))?;
-    let no_room = |e: std::io::Error| {
-        Error::new(Code::Disk, "cannot keep a part on this machine while it is read")
-            .because(e)
-            .hint("see that the temporary folder (TMPDIR) has room for one part per worker, then run the same command again")
-    };
-    let mut file = tempfile::tempfile().map_err(no_room)?;
     let mut hasher = Hasher::default();
     let mut size: u64 = 0;
     while let Some(chunk) = chunks.try_next().await.context(|| format!("reading {}", part.key))? {

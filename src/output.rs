@@ -232,6 +232,8 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
         "target": {"version": outcome.target},
         "collections": collections,
         "totals": totals_json(&outcome.totals),
+        "via": outcome.via,
+        "via_reason": outcome.chosen,
         "resumed_parts": outcome.resumed_parts,
         "capacity": capacity_json(&outcome.capacity),
         "signatures": signatures_json(&outcome.signatures),
@@ -263,6 +265,9 @@ pub fn imported(url: &str, outcome: &import::Outcome) -> Output {
     let totals = totals_text(&outcome.totals);
     let _ = writeln!(text);
     signatures_text(&mut text, &outcome.signatures);
+    if let Some(why) = &outcome.chosen {
+        let _ = writeln!(text, "by {}: {}", outcome.via, one_line(why));
+    }
     if outcome.resumed_parts > 0 {
         let _ = writeln!(
             text,

@@ -159,6 +159,7 @@ async fn import(store: Arc<dyn Store>) -> Error {
         renames: Renames::default(),
         plan_only: false,
         jobs: 4,
+        via: import::Via::Is(import::Route::Insert),
         no_aliases: false,
         auto_id: milvus_handoff::select::AutoId::Preserve,
         journal: Some(std::env::temp_dir().join("no-such-journal")),

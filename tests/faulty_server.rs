@@ -217,7 +217,7 @@ async fn an_insert_that_is_told_to_wait_is_there_once() {
 async fn a_server_that_repeats_the_token_does_not_make_us_repeat_it() {
     let echo = "you sent root:open-sesame, cm9vdDpvcGVuLXNlc2FtZQ==, that is open-sesame";
     let (folder, _) = snapshot().await;
-    let refuses = Habits { refuses_inserts: Some((0..9, 1100, echo)), ..Habits::default() };
+    let refuses = Habits { refuses_inserts: Some((0..9, 1400, echo)), ..Habits::default() };
     let (_, into) = Fake::start(NEW, refuses).await;
     let into = Endpoint { token: Some(Token::new("root:open-sesame")), ..into };
     let error = format!("{:?}", import(&into, folder.path()).await.unwrap_err());

@@ -70,7 +70,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("minisign", &["signature"]),
     ("rpassword", &["cli"]),
     ("unicode_width", &["output"]),
-    ("indicatif", &["progress", "output", "report", "diff"]),
+    ("indicatif", &["progress", "output", "report", "diff", "import"]),
     ("terminal_size", &["progress"]),
     ("clap_complete", &["cli", "generate"]),
     ("clap_mangen", &["generate"]),

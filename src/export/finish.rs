@@ -102,7 +102,7 @@ pub async fn commit(
         signed_by = Some(key.public()?.id());
     }
     put_same(keys::COMMIT, bytes.clone(), MAX_COMMIT_BYTES, store).await?;
-    check_commit(&bytes, store).await?;
+    warnings.extend(check_commit(&bytes, store).await?);
     Ok(Committed { manifest, digest, signed_by, warnings })
 }
 
@@ -148,13 +148,14 @@ async fn check_what_is_there(
         .await
 }
 
-/// Reads the commit back: it is what makes a snapshot of all the rest.
-async fn check_commit(bytes: &[u8], store: &dyn Store) -> Result<()> {
+/// Reads the commit back: it is what makes a snapshot of all the rest. The bucket has said that it
+/// is stored, so if it cannot be read just now, that is said and no failure.
+async fn check_commit(bytes: &[u8], store: &dyn Store) -> Result<Option<String>> {
     match store.get(keys::COMMIT, MAX_COMMIT_BYTES).await {
-        Ok(found) if found.as_deref() == Some(bytes) => Ok(()),
-        Err(e) if e.kind() == ErrorKind::Denied => Ok(()),
+        Ok(found) if found.as_deref() == Some(bytes) => Ok(None),
         Ok(_) => Err(changed(keys::COMMIT)),
-        Err(e) => Err(e),
+        Err(e) if e.kind() == ErrorKind::Denied => Ok(None),
+        Err(e) => Ok(Some(format!("the snapshot is committed, and its commit could not be read back: {e}"))),
     }
 }
 

@@ -13,13 +13,22 @@ use std::sync::Arc;
 /// Problems that are named in one message.
 const MAX_NAMED: usize = 10;
 
-/// Checks every part of `jobs` that is `wanted`, before the target is touched: by the bucket's own
-/// digest where it returns the right one, else by reading the part. What is loaded later is hashed
-/// again.
+/// How closely a part is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closely {
+    /// That it is there, with its size and the bucket's own digest where it returns the right one.
+    ByHead,
+    /// By reading it where the bucket returns no right digest.
+    ByContent,
+}
+
+/// Checks every part of `jobs` that is `wanted`, before the target is touched. What is loaded later
+/// is hashed again.
 pub async fn parts(
     store: Arc<dyn Store>,
     jobs: &[Job<'_>],
     wanted: impl Fn(&Job<'_>, &str) -> bool,
+    closely: Closely,
     at_once: usize,
     progress: &Progress,
 ) -> Result<()> {
@@ -32,7 +41,7 @@ pub async fn parts(
         let store = store.clone();
         async move {
             match content_by_head(store.as_ref(), &object).await? {
-                Content::SizeOnly | Content::OtherDigest(_) => {
+                Content::SizeOnly | Content::OtherDigest(_) if closely == Closely::ByContent => {
                     content_by_reading(store, &object, progress).await
                 }
                 known => Ok::<_, Error>(known),

@@ -16,7 +16,7 @@ use crate::schema::CollectionName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -39,6 +39,9 @@ pub struct Identity {
     target: String,
     /// What goes where, in the order of the snapshot.
     collections: Vec<Mapping>,
+    /// The route, where it is not that of inserts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,11 +89,29 @@ impl Identity {
             snapshot,
             target: target.to_string(),
             collections: collections.map(mapping).collect(),
+            via: None,
         }
+    }
+
+    /// The same import by another route than inserts.
+    pub fn by(self, route: &str) -> Self {
+        Identity { via: Some(route.to_string()), ..self }
     }
 
     fn line(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|e| Error::internal("a journal cannot be begun").because(e))
+    }
+
+    /// Whether there is a journal of this import, at `path` or where it usually lies.
+    pub fn is_begun(&self, path: Option<&Path>) -> bool {
+        let path = path.map(Path::to_path_buf).or_else(|| self.usual_path().ok());
+        let first = path.and_then(|path| {
+            let mut line = String::new();
+            std::io::BufReader::new(File::open(path).ok()?).read_line(&mut line).ok()?;
+            Some(line)
+        });
+        let (Some(first), Ok(wanted)) = (first, self.line()) else { return false };
+        first.trim_end().split_once(' ').is_some_and(|(_, identity)| identity == wanted)
     }
 
     /// Where the journal of this import lies unless the user says otherwise: in the user's folder
@@ -116,19 +137,36 @@ enum Event {
     Creating { collection: Name },
     /// It was created, and the server knows it by this id.
     Created { collection: Name, id: i64 },
-    /// It is gone: nothing that was noted of it counts any longer.
+    /// It is gone: nothing that was noted of it counts any longer but its copies in the stage.
     Gone { collection: Name },
     /// The part's first row is about to be sent.
     Loading { collection: Name, part: String },
     /// All its rows are in. `replaced`: some were sent more than once, so that the server's
     /// statistics may count them twice.
     Loaded { collection: Name, part: String, replaced: bool },
+    /// Copies of parts are about to be put into this folder of this stage, and those that were
+    /// elsewhere are forgotten.
+    Staging { stage: String, folder: String },
+    /// A whole copy of the part lies in the stage under this name.
+    Staged { collection: Name, part: String, file: String },
+    /// The copy is about to be removed: no job that is made from now on can read it.
+    Unstaged { collection: Name, part: String },
+    /// The server is about to be asked for a job that loads the staged copy.
+    Asking { collection: Name, part: String },
+    /// It made this job.
+    Asked { collection: Name, part: String, job: i64 },
+    /// No job has loaded a row of the part, and none will.
+    Refused { collection: Name, part: String },
 }
 
 /// What an import has noted so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Noted {
     collections: BTreeMap<CollectionName, Collection>,
+    /// The stage and the folder in it.
+    folder: Option<(String, String)>,
+    /// Names of the copies in the stage, by collection and part.
+    staged: BTreeMap<(CollectionName, String), String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,6 +174,9 @@ struct Collection {
     /// `None` while it is not known whether its creation took effect.
     id: Option<i64>,
     parts: BTreeMap<String, PartState>,
+    /// The job of a part that is begun: its number, `None` while it is not known whether the server
+    /// made it.
+    jobs: BTreeMap<String, Option<i64>>,
 }
 
 /// How far a collection came.
@@ -176,6 +217,31 @@ impl Noted {
         self.collections.get(collection)?.parts.get(part).copied()
     }
 
+    /// The stage of this import and its folder there, once there is one.
+    pub fn folder(&self) -> Option<(&str, &str)> {
+        self.folder.as_ref().map(|(stage, folder)| (stage.as_str(), folder.as_str()))
+    }
+
+    /// Whether the server may be about to read a copy for a job of which nothing is known.
+    pub fn asking(&self) -> bool {
+        self.collections.values().any(|c| c.jobs.values().any(Option::is_none))
+    }
+
+    /// The name of the copy of a part in the stage.
+    pub fn staged(&self, collection: &CollectionName, part: &str) -> Option<&str> {
+        self.staged.get(&(collection.clone(), part.to_string())).map(String::as_str)
+    }
+
+    /// The job of a part that is begun; `Some(None)` while it is not known whether there is one.
+    pub fn job(&self, collection: &CollectionName, part: &str) -> Option<Option<i64>> {
+        self.collections.get(collection)?.jobs.get(part).copied()
+    }
+
+    /// The numbers of all jobs of a collection that were ever noted and not refused.
+    pub fn jobs(&self, collection: &CollectionName) -> impl Iterator<Item = i64> {
+        self.collections.get(collection).into_iter().flat_map(|c| c.jobs.values().flatten().copied())
+    }
+
     fn apply(&mut self, event: &Event) {
         let at = |name: &Name| CollectionName::new(&name.database, &name.name);
         match event {
@@ -195,6 +261,30 @@ impl Noted {
             Event::Loaded { collection, part, replaced } => {
                 let parts = &mut self.collections.entry(at(collection)).or_default().parts;
                 parts.insert(part.clone(), PartState::In { replaced: *replaced });
+            }
+            Event::Staging { stage, folder } => {
+                self.folder = Some((stage.clone(), folder.clone()));
+                self.staged.clear();
+            }
+            Event::Staged { collection, part, file } => {
+                self.staged.insert((at(collection), part.clone()), file.clone());
+            }
+            Event::Unstaged { collection, part } => {
+                self.staged.remove(&(at(collection), part.clone()));
+            }
+            Event::Asking { collection, part } => {
+                let collection = self.collections.entry(at(collection)).or_default();
+                collection.parts.insert(part.clone(), PartState::Begun);
+                collection.jobs.insert(part.clone(), None);
+            }
+            Event::Asked { collection, part, job } => {
+                let collection = self.collections.entry(at(collection)).or_default();
+                collection.jobs.insert(part.clone(), Some(*job));
+            }
+            Event::Refused { collection, part } => {
+                let collection = self.collections.entry(at(collection)).or_default();
+                collection.parts.remove(part);
+                collection.jobs.remove(part);
             }
         }
     }
@@ -258,6 +348,11 @@ impl Journal {
         self.open_now().noted.clone()
     }
 
+    /// Looks at what was noted so far without copying it.
+    pub fn look<T>(&self, at: impl FnOnce(&Noted) -> T) -> T {
+        at(&self.open_now().noted)
+    }
+
     /// Makes sure that the file is there, before the target is touched.
     pub async fn begin(&self) -> Result<()> {
         let journal = self.clone();
@@ -294,6 +389,37 @@ impl Journal {
     /// All rows of `part` are in; `replaced` if some were sent more than once.
     pub async fn loaded(&self, collection: &CollectionName, part: &str, replaced: bool) -> Result<()> {
         self.note(Event::Loaded { collection: collection.into(), part: part.to_string(), replaced }).await
+    }
+
+    /// Copies of parts are about to be put into `folder` of `stage`.
+    pub async fn staging(&self, stage: &str, folder: &str) -> Result<()> {
+        self.note(Event::Staging { stage: stage.to_string(), folder: folder.to_string() }).await
+    }
+
+    /// A whole copy of `part` lies in the stage under the name `file`.
+    pub async fn staged(&self, collection: &CollectionName, part: &str, file: &str) -> Result<()> {
+        let (collection, part, file) = (collection.into(), part.to_string(), file.to_string());
+        self.note(Event::Staged { collection, part, file }).await
+    }
+
+    /// The copy of `part` in the stage is about to be removed.
+    pub async fn unstaged(&self, collection: &CollectionName, part: &str) -> Result<()> {
+        self.note(Event::Unstaged { collection: collection.into(), part: part.to_string() }).await
+    }
+
+    /// The server is about to be asked for a job that loads the copy of `part`.
+    pub async fn asking(&self, collection: &CollectionName, part: &str) -> Result<()> {
+        self.note(Event::Asking { collection: collection.into(), part: part.to_string() }).await
+    }
+
+    /// The server has made `job` to load the copy of `part`.
+    pub async fn asked(&self, collection: &CollectionName, part: &str, job: i64) -> Result<()> {
+        self.note(Event::Asked { collection: collection.into(), part: part.to_string(), job }).await
+    }
+
+    /// No job has loaded a row of `part`, and none will.
+    pub async fn refused(&self, collection: &CollectionName, part: &str) -> Result<()> {
+        self.note(Event::Refused { collection: collection.into(), part: part.to_string() }).await
     }
 
     /// Writes a line; it is on disk when this returns.
@@ -429,6 +555,7 @@ fn other_import(path: &Path, found: &str, wanted: &Identity) -> Error {
     let what = match serde_json::from_str::<Identity>(found) {
         Ok(found) if found.snapshot != wanted.snapshot => "it is of another snapshot",
         Ok(found) if found.target != wanted.target => "it goes to another server",
+        Ok(found) if found.via != wanted.via => "it takes another route (`--via`)",
         Ok(_) => "it takes other collections, puts them elsewhere, or treats their keys otherwise",
         Err(_) => {
             return Error::new(
@@ -487,6 +614,19 @@ mod tests {
         states.push(note(Event::Gone { collection: collection.clone() }).await);
         states.push(note(Event::Creating { collection: collection.clone() }).await);
         states.push(note(Event::Created { collection: collection.clone(), id: 7 }).await);
+        let (other, file) = ("other".to_string(), "f".to_string());
+        states.push(note(Event::Staging { stage: "s3://b/p".into(), folder: "x".into() }).await);
+        states.push(note(Event::Staged { collection: collection.clone(), part: other.clone(), file }).await);
+        states.push(note(Event::Asking { collection: collection.clone(), part: other.clone() }).await);
+        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(None));
+        assert_eq!(states[states.len() - 1].part(&docs, "other"), Some(PartState::Begun));
+        let asked = Event::Asked { collection: collection.clone(), part: other.clone(), job: 9 };
+        states.push(note(asked).await);
+        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(Some(9)));
+        states.push(note(Event::Refused { collection: collection.clone(), part: other.clone() }).await);
+        assert_eq!(states[states.len() - 1].part(&docs, "other"), None);
+        assert_eq!(states[states.len() - 1].staged(&docs, "other"), Some("f"));
+        states.push(note(Event::Unstaged { collection: collection.clone(), part: other }).await);
         states.push(note(Event::Loading { collection: collection.clone(), part: part.clone() }).await);
         states.push(note(Event::Loaded { collection, part: part.clone(), replaced: true }).await);
         assert_eq!(journal.noted().creation(&docs), Some(Creation::Made(7)));

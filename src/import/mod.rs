@@ -7,10 +7,13 @@
 //! commit --> manifest --> checked parts --> record batches --> inserts --> indexes --> counts
 //! ```
 
+mod bulk;
 mod check;
+mod choose;
 mod journal;
 mod load;
 mod plan;
+mod stage;
 mod takes;
 mod values;
 
@@ -26,10 +29,15 @@ use crate::signature::Found;
 use crate::snapshot::Totals;
 use crate::stop::Stop;
 use crate::store::Store;
+use check::Closely;
 use journal::{Journal, PartState};
+use stage::Stage;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use stage::Place;
 
 /// What to import and how.
 #[derive(Debug, Clone)]
@@ -44,6 +52,8 @@ pub struct Options {
     pub plan_only: bool,
     /// Parts in flight.
     pub jobs: usize,
+    /// How rows are to get in.
+    pub via: Via,
     /// Make no aliases.
     pub no_aliases: bool,
     /// What becomes of keys that the source made.
@@ -56,6 +66,34 @@ pub struct Options {
     pub trust: Trust,
     /// Whether to show progress.
     pub show: Show,
+}
+
+/// How rows are to get in, as the user said.
+#[derive(Debug, Clone)]
+pub enum Via {
+    /// By this route.
+    Is(Route),
+    /// By the one that suits; by bulk import only if there is a place for it.
+    Auto(Option<Place>),
+}
+
+/// How rows get in.
+#[derive(Debug, Clone)]
+pub enum Route {
+    /// By inserts of this process.
+    Insert,
+    /// By the server's own jobs, which read copies of the parts from this place.
+    Bulk(Place),
+}
+
+impl Route {
+    /// As users type it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Route::Insert => "insert",
+            Route::Bulk(_) => "bulk",
+        }
+    }
 }
 
 /// How an import ended.
@@ -73,6 +111,10 @@ pub struct Outcome {
     pub collections: Vec<CollectionOutcome>,
     /// What was imported altogether.
     pub totals: Totals,
+    /// How rows got in.
+    pub via: &'static str,
+    /// Why that way, if it was to be chosen.
+    pub chosen: Option<String>,
     /// Parts that an earlier run had put in.
     pub resumed_parts: usize,
     /// What the target needs for it.
@@ -115,7 +157,18 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     // 1. The way from COMMIT.json to the manifest, and what an earlier run of this import has noted.
     let opened = stop.unless_stopped(opened::open(store.as_ref(), &options.trust)).await?;
     let jobs = plan::jobs(&opened.manifest, options)?;
-    let identity = plan::identity(opened.digest, &options.target, &jobs);
+    let identity = |route: &Route| plan::identity(opened.digest, &options.target, &jobs, route);
+    let (route, chosen) = match &options.via {
+        Via::Is(route) => (route.clone(), None),
+        Via::Auto(place) => {
+            let choosing = choose::route(&options.target, place.as_ref(), &jobs, |route| {
+                identity(route).is_begun(options.journal.as_deref())
+            });
+            let (route, why) = stop.unless_stopped(choosing).await?;
+            (route, Some(why))
+        }
+    };
+    let identity = identity(&route);
     let journal = match (&options.journal, identity.usual_path()) {
         (Some(path), _) => Journal::open(path.clone(), identity)?,
         (None, Ok(path)) => Journal::open(path, identity)?,
@@ -128,10 +181,14 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         |job: &plan::Job, key: &str| matches!(noted.part(&job.target, key), Some(PartState::In { .. }));
 
     // 2. Every part that will be loaded is there and is what was committed. One that is in was hashed
-    // when it was loaded.
+    // when it was loaded, and one that is staged is hashed then.
     let progress = Progress::new("check", None);
     let not_in = |job: &plan::Job, key: &str| !is_in(job, key);
-    let checking = check::parts(store.clone(), &jobs, not_in, options.jobs, &progress);
+    let closely = match &route {
+        Route::Insert => Closely::ByContent,
+        Route::Bulk(_) => Closely::ByHead,
+    };
+    let checking = check::parts(store.clone(), &jobs, not_in, closely, options.jobs, &progress);
     stop.unless_stopped(progress.show(options.show, checking)).await?;
 
     // 3. The target can take it all, and nothing is in the way. 4. The plan.
@@ -141,13 +198,13 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         if noted.in_flight() && target.info.kind != ServerKind::Milvus {
             tokio::time::sleep(settled).await;
         }
-        let plan = plan::against_target(&target, &opened.manifest, &noted, jobs).await?;
+        let plan = plan::against_target(&target, &opened.manifest, &noted, &route, jobs).await?;
         Ok((target, plan))
     };
     let (target, plan) = stop.unless_stopped(looking).await?;
     // What is begun anew is loaded again, with the parts that were in.
     let again = |job: &plan::Job, key: &str| job.found.begins_anew() && is_in(job, key);
-    let checking = check::parts(store.clone(), &plan.jobs, again, options.jobs, &progress);
+    let checking = check::parts(store.clone(), &plan.jobs, again, closely, options.jobs, &progress);
     stop.unless_stopped(progress.show(options.show, checking)).await?;
 
     let resumed = |job: &plan::Job| match job.found {
@@ -161,6 +218,8 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         planned_only: options.plan_only,
         collections: Vec::new(),
         totals: plan.totals(),
+        via: route.name(),
+        chosen,
         resumed_parts: plan.jobs.iter().map(resumed).sum(),
         capacity: plan.capacity(),
         warnings: opened.signature_warnings().into_iter().chain(plan.warnings.clone()).collect(),
@@ -172,16 +231,49 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         return Ok(outcome);
     }
 
+    // For bulk import: every part is hashed while it is brought to where the server reads, before the
+    // first job and before the target is touched.
+    journal.begin().await?;
+    let stage = match &route {
+        Route::Insert => None,
+        Route::Bulk(place) => {
+            let progress = Progress::new("stage", Some(outcome.totals.rows));
+            let staging = stage(options, place, &plan, &store, &journal, &progress);
+            Some(stop.unless_stopped(progress.show(options.show, staging)).await?)
+        }
+    };
+
     // From here on the target is touched: a failure says what was left there.
     let progress = Progress::new("import", Some(outcome.totals.rows));
     let gauge = target.clone();
     progress.slowed_to(move || gauge.slowed_to());
     let mut created = Vec::new();
-    let work = fill(options, &target, &plan, store, &journal, &progress, &mut created, &mut outcome);
+    let work = fill(
+        options,
+        &route,
+        &target,
+        &plan,
+        store,
+        stage.as_ref(),
+        &journal,
+        &progress,
+        &mut created,
+        &mut outcome,
+    );
     let done = stop.unless_stopped(progress.show(options.show, work)).await;
+    target.last_replies().await;
     if let Err(e) = done {
         let e = plan::why(&target, &plan.jobs, &journal.noted(), e).await;
-        return Err(plan::left_behind(e, &created));
+        let e = plan::left_behind(e, &created);
+        return Err(match stage {
+            Some(stage) => e.also_hint(&stage.kept()),
+            None => e,
+        });
+    }
+    if let Some(stage) = stage
+        && let Err(e) = stop.unless_stopped(stage.clear()).await
+    {
+        outcome.warnings.push(format!("{} is not needed any longer: remove it ({e})", stage.place()));
     }
     outcome.seconds = progress.elapsed().as_secs_f64();
     let path = journal.path();
@@ -193,25 +285,44 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     Ok(outcome)
 }
 
+/// Brings the parts to where the server reads: all that are not in and are not being loaded.
+async fn stage(
+    options: &Options,
+    place: &Place,
+    plan: &plan::Plan<'_>,
+    store: &Arc<dyn Store>,
+    journal: &Journal,
+    progress: &Progress,
+) -> Result<Stage> {
+    let stage = Stage::open(place, journal).await?;
+    let noted = journal.noted();
+    let wanted =
+        |job: &plan::Job, key: &str| job.found.begins_anew() || noted.part(&job.target, key).is_none();
+    let filled = stage.fill(&plan.jobs, wanted, store, journal, options.jobs, progress).await;
+    filled.map_err(|e| e.also_hint(&stage.kept()))?;
+    Ok(stage)
+}
+
 #[expect(clippy::too_many_arguments)] // each is a thing of its own, and there is one caller
 async fn fill(
     options: &Options,
+    route: &Route,
     target: &Client,
     plan: &plan::Plan<'_>,
     store: Arc<dyn Store>,
+    stage: Option<&Stage>,
     journal: &Journal,
     progress: &Progress,
     created: &mut Vec<CollectionName>,
     outcome: &mut Outcome,
 ) -> Result<()> {
     // 5. Databases, collections, partitions.
-    journal.begin().await?;
     for database in &plan.new_databases {
         target.create_database(&database.name, &database.properties).await?;
     }
     for job in &plan.jobs {
         created.push(job.target.clone());
-        let made = plan::create(target, job, journal).await;
+        let made = plan::create(target, job, journal, route).await;
         // A failed create may have had its effect all the same.
         if made.is_err() && matches!(target.describe(&job.target).await, Ok(None)) {
             created.pop();
@@ -220,7 +331,13 @@ async fn fill(
     }
 
     // 6. Rows, from several parts at once.
-    let replaced = load::all(target, &plan.jobs, store, journal, options.jobs, progress).await?;
+    let replaced = match stage {
+        None => load::all(target, &plan.jobs, store, journal, options.jobs, progress).await?,
+        Some(stage) => {
+            bulk::all(target, &plan.jobs, stage, &store, journal, options.jobs, progress).await?;
+            BTreeSet::new()
+        }
+    };
 
     for job in &plan.jobs {
         let about = || format!("import into {}", job.target);

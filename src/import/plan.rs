@@ -1,7 +1,7 @@
 //! Steps 3 to 5 and 7: what goes where, whether the target can take it, and making it there.
 
 use super::journal::{Creation, Identity, Journal, Noted, PartState};
-use super::{CollectionOutcome, Options, takes};
+use super::{CollectionOutcome, Options, Route, bulk, takes};
 use crate::capacity::{Estimate, Load};
 use crate::digest::Sha256;
 use crate::error::{Code, Context, Error, ErrorKind, Result};
@@ -136,9 +136,13 @@ pub fn jobs<'a>(manifest: &'a Manifest, options: &Options) -> Result<Vec<Job<'a>
 }
 
 /// Which import these jobs are.
-pub fn identity(commit: Sha256, target: &Endpoint, jobs: &[Job]) -> Identity {
+pub fn identity(commit: Sha256, target: &Endpoint, jobs: &[Job], route: &Route) -> Identity {
     let collections = jobs.iter().map(|job| (&job.source.meta.name, &job.target, job.keys));
-    Identity::new(commit, &target.address, collections)
+    let identity = Identity::new(commit, &target.address, collections);
+    match route {
+        Route::Insert => identity,
+        Route::Bulk(_) => identity.by(route.name()),
+    }
 }
 
 /// Checks the plan against the target, without changing anything there. What is wrong is reported
@@ -147,6 +151,7 @@ pub async fn against_target<'a>(
     target: &Client,
     manifest: &Manifest,
     noted: &Noted,
+    route: &Route,
     mut jobs: Vec<Job<'a>>,
 ) -> Result<Plan<'a>> {
     let mut warnings = Vec::new();
@@ -156,6 +161,20 @@ pub async fn against_target<'a>(
         let what = format!("the target, {}, cannot take: {}", target.info, unsupported.join("; "));
         return Err(Error::new(Code::TargetCannot, what)
             .hint("import into a newer server, or leave these collections out with `-c`"));
+    }
+
+    if matches!(route, Route::Bulk(_)) {
+        let by_insert: Vec<String> =
+            jobs.iter().flat_map(|job| takes::unsupported_by_bulk(&target.info, job)).collect();
+        if !by_insert.is_empty() {
+            let what = format!(
+                "the bulk import of the target, {}, cannot take: {}",
+                target.info,
+                by_insert.join("; ")
+            );
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .hint("import with `--via insert`, these collections (`-c`) or all"));
+        }
     }
 
     let refused: BTreeSet<String> = jobs.iter().flat_map(|job| takes::names(&target.info, job)).collect();
@@ -211,7 +230,7 @@ pub async fn against_target<'a>(
     let has_aliases = target.has_aliases(DEFAULT_DATABASE).await?;
     for job in &mut jobs {
         if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
-            job.found = found(target, job, noted).await?;
+            job.found = found(target, job, noted, route).await?;
         }
         check_partitions(has_partitions, job)?;
         for key in job.source.meta.properties.keys().filter(|key| !is_portable_property(key)) {
@@ -301,7 +320,7 @@ fn new_database(name: &str, manifest: &Manifest, jobs: &[Job], warnings: &mut Ve
 /// made it: then it has the id that was noted when it was created. Where the server tells no ids,
 /// it has the snapshot's fields, at least the rows that are in, and no more than were sent. A run that
 /// ended between asking for the collection and noting its id has left an empty one.
-async fn found(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<Found> {
+async fn found(target: &Client, job: &Job<'_>, noted: &Noted, route: &Route) -> Result<Found> {
     let there = target.describe(&job.target).await?;
     let creation = noted.creation(&job.target);
     let Some(there) = there else {
@@ -323,7 +342,11 @@ async fn found(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<Found> {
         return Err(not_ours(&job.target, "somebody else made it, or made it anew"));
     }
     let in_flight = |part: &Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
-    if job.keys == KeyPolicy::Regenerate && job.source.parts.iter().any(in_flight) {
+    let spoilt = match route {
+        Route::Insert => job.keys == KeyPolicy::Regenerate && job.source.parts.iter().any(in_flight),
+        Route::Bulk(_) => bulk::untellable(target, job, noted).await?,
+    };
+    if spoilt {
         may_be_dropped(&job.target, there.id, target.statistics_rows(&job.target).await?)?;
         return Ok(Found::Spoilt);
     }
@@ -363,7 +386,12 @@ fn check_partitions(has_partitions: bool, job: &Job<'_>) -> Result<()> {
 
 /// Step 5 for one collection: it is there, empty or with what an earlier run has put into it. Gives
 /// what people should know of it.
-pub async fn create(target: &Client, job: &Job<'_>, journal: &Journal) -> Result<Option<String>> {
+pub async fn create(
+    target: &Client,
+    job: &Job<'_>,
+    journal: &Journal,
+    route: &Route,
+) -> Result<Option<String>> {
     let meta = &job.source.meta;
     let id = match &job.found {
         Found::Ours { id, .. } => *id,
@@ -378,7 +406,7 @@ pub async fn create(target: &Client, job: &Job<'_>, journal: &Journal) -> Result
             journal.creating(&job.target).await?;
             if let Err(error) = target.create_collection(&job.target, meta, job.keys).await {
                 // What an earlier run asked for may have been made just now.
-                let there = tried_before && found_now(target, job, journal).await;
+                let there = tried_before && found_now(target, job, journal, route).await;
                 if !there {
                     return Err(error);
                 }
@@ -409,8 +437,8 @@ pub async fn create(target: &Client, job: &Job<'_>, journal: &Journal) -> Result
         .then(|| format!("{}: the target takes {shards} shards and not {}", job.target, meta.shards)))
 }
 
-async fn found_now(target: &Client, job: &Job<'_>, journal: &Journal) -> bool {
-    matches!(found(target, job, &journal.noted()).await, Ok(Found::Ours { .. }))
+async fn found_now(target: &Client, job: &Job<'_>, journal: &Journal, route: &Route) -> bool {
+    matches!(found(target, job, &journal.noted(), route).await, Ok(Found::Ours { .. }))
 }
 
 /// Drops what this import has made of a collection, after a last look that nobody else uses it: it

@@ -4,7 +4,7 @@
 //! is done about it (`plan`). The facts behind it stand in `docs/types.md`.
 
 use super::plan::Job;
-use crate::milvus::{ServerInfo, ServerKind};
+use crate::milvus::{KeyPolicy, ServerInfo, ServerKind};
 use crate::schema::{DEFAULT_DATABASE, DefaultValue, ElementType, Field, FieldType, Function, FunctionKind};
 
 /// What of a collection the target's version does not know, field by field.
@@ -32,6 +32,32 @@ pub fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
         .chain(many)
         .chain(functions)
         .collect()
+}
+
+/// What of a collection the target's bulk import does not take although its inserts do.
+pub fn unsupported_by_bulk(info: &ServerInfo, job: &Job) -> Vec<String> {
+    let name = &job.source.meta.name;
+    if info.kind != ServerKind::Milvus {
+        return vec![format!("{name}: this server has no bulk import")];
+    }
+    let reason = |field: &Field| {
+        let nullable_elements = matches!(field.kind, FieldType::Array { element_nullable: true, .. });
+        match field.kind {
+            // Seen on 2.3.5: "field schema is not match, collection field dataType: Float16Vector".
+            FieldType::Float16Vector { .. } if older_than(info, (2, 4)) => {
+                Some(format!("type {} is taken since 2.4", field.kind))
+            }
+            _ if nullable_elements => Some("null elements of arrays are not taken".to_string()),
+            _ if field.kind.is_vector() && field.nullable && older_than(info, (3, 0)) => {
+                Some("nullable vectors are taken since 3.0".to_string())
+            }
+            _ => None,
+        }
+    };
+    let keys = (job.keys == KeyPolicy::Regenerate)
+        .then(|| format!("{name}: the parts hold keys, which `--auto-id regenerate` leaves out"));
+    let fields = job.source.meta.schema.fields.iter();
+    fields.filter_map(|f| reason(f).map(|r| format!("{name} field {:?}: {r}", f.name))).chain(keys).collect()
 }
 
 /// Which engines lack what: the facts behind this stand in `docs/types.md`.

@@ -354,6 +354,9 @@ replies!(
     GetPersistentSegmentInfoResponse,
     GetQuerySegmentInfoResponse,
     CheckHealthResponse,
+    ImportResponse,
+    GetImportStateResponse,
+    ListImportTasksResponse,
 );
 
 /// Whether an RPC may be repeated after it failed without a definite answer.

@@ -8,6 +8,7 @@ use milvus::proto::milvus as api;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
@@ -200,6 +201,8 @@ pub struct Client {
     pub(super) token: Option<Token>,
     pub(super) pace: Arc<Pace>,
     pub(super) patience: Patience,
+    /// Requests that must not be given up midway and are not answered yet.
+    pub(super) unanswered: Arc<AtomicUsize>,
     /// What the server says of itself.
     pub info: ServerInfo,
     /// The database that unqualified names are in.
@@ -216,6 +219,7 @@ impl Client {
             token: endpoint.token.clone(),
             pace: Arc::default(),
             patience: endpoint.patience,
+            unanswered: Arc::default(),
             info: ServerInfo::of("", ""),
             database: endpoint.database.clone(),
         };

@@ -8,6 +8,7 @@
 //! its client copies vectors row by row, keeps a 4 MiB message limit and hides whether the server
 //! calls an error retriable.
 
+mod bulk;
 mod call;
 mod catalog;
 mod connect;
@@ -19,6 +20,7 @@ mod probe;
 mod query;
 mod wire_schema;
 
+pub use bulk::{BulkJob, BulkState};
 pub use call::{Failure, Patience, RpcError};
 pub use catalog::Described;
 pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Tls, Token};

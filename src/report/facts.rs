@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn server_timestamps_are_moments() {
-        assert_eq!(moment(462_000_000_000_000_000).unwrap(), "2025-11-04T23:23:00.360Z");
+        assert_eq!(moment(462_000_000_000_000_000).unwrap(), "2025-11-06T00:48:56.718Z");
         assert_eq!(moment(u64::MAX), None);
     }
 }

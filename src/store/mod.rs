@@ -13,6 +13,7 @@ mod s3;
 mod settings;
 mod url;
 
+pub use s3::{Access, Keys};
 pub use settings::{Lock, LockMode, Settings};
 pub use url::SnapshotUrl;
 
@@ -63,6 +64,14 @@ pub struct Entry {
     pub size: u64,
 }
 
+/// An object as another store of the same server finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySource {
+    server: String,
+    bucket: String,
+    key: String,
+}
+
 /// One snapshot's prefix in one bucket.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -89,6 +98,18 @@ pub trait Store: Send + Sync {
 
     /// Removes an object that no snapshot refers to; one that does not exist is fine.
     async fn delete(&self, key: &str) -> Result<()>;
+
+    /// What another store needs to know to have its server copy an object from here; `None` where
+    /// no server can.
+    fn copy_source(&self, _key: &str) -> Result<Option<CopySource>> {
+        Ok(None)
+    }
+
+    /// Has the server copy an object here, without sending it through this machine. `false` if it
+    /// cannot or will not: the caller then has to send it. What arrived is not checked.
+    async fn copy_from(&self, _source: &CopySource, _key: &str) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Every object below the snapshot's prefix, in no order that may be relied on.
     fn list(&self) -> BoxStream<'_, Result<Entry>>;
@@ -130,6 +151,16 @@ pub async fn open_with(url: &SnapshotUrl, settings: &Settings) -> Result<Arc<dyn
         }
         SnapshotUrl::S3 { bucket, prefix } => Arc::new(s3::S3::open(bucket, prefix, settings).await?),
     })
+}
+
+/// Opens a place with credentials and an endpoint of its own.
+pub async fn open_as(url: &SnapshotUrl, access: &Access) -> Result<Arc<dyn Store>> {
+    match url {
+        SnapshotUrl::S3 { bucket, prefix } => {
+            Ok(Arc::new(s3::S3::open_as(bucket, prefix, access, &Settings::default()).await?))
+        }
+        SnapshotUrl::File { .. } => open(url).await,
+    }
 }
 
 /// Opens a prefix in a bucket with settings that do not come from this process's environment:

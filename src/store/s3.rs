@@ -16,17 +16,18 @@
 //! `AWS_CA_BUNDLE`), and proxies are not used.
 
 use super::replies::Replies;
-use super::{Body, Entry, Head, LockMode, Put, Settings, Store, check_key, printable, too_large};
+use super::{Body, CopySource, Entry, Head, LockMode, Put, Settings, Store, check_key, printable, too_large};
 use crate::digest::{Hasher, Sha256};
 use crate::error::{Code, Error, ErrorKind, Result};
 use async_trait::async_trait;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::Client;
@@ -53,6 +54,7 @@ use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -89,11 +91,53 @@ const MOST_OBJECTS: u64 = 10_000_000;
 /// objects were just removed.
 const EMPTY_PAGES: u32 = 100;
 
+/// What a key cannot hold as it is in the header that names the source of a copy.
+const COPY_SOURCE_ESCAPES: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// How much of the spooled file is read at once for an upload.
 const UPLOAD_BUFFER: usize = 256 * 1024;
 
 /// A store in S3.
 pub(super) struct S3(Arc<Place>);
+
+/// Credentials and an endpoint for one bucket, told apart from those of this process's environment.
+/// What is not given is taken from there.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The S3 server.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// A profile of the AWS configuration, for credentials and region.
+    pub profile: Option<String>,
+    /// Credentials.
+    pub keys: Option<Keys>,
+}
+
+/// An access key of S3.
+#[derive(Clone)]
+pub struct Keys {
+    /// Its public half.
+    pub id: String,
+    /// Its secret half.
+    pub secret: String,
+    /// The token of a session, if it is one of a session.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Whether the credentials are not those of the environment.
+    fn own_credentials(&self) -> bool {
+        self.profile.is_some() || self.keys.is_some()
+    }
+}
 
 struct Place {
     client: Client,
@@ -114,21 +158,56 @@ struct Place {
     clock: Clock,
     /// Whether the bucket is known to ignore `If-None-Match`, so that puts must look first.
     ignores_conditions: AtomicBool,
+    /// Whether the credentials are for this bucket alone.
+    own_credentials: bool,
 }
 
 impl S3 {
     /// Opens a prefix with the settings of this process's environment. Sends nothing to the
     /// bucket; credentials are resolved at the first request.
     pub(super) async fn open(bucket: &str, prefix: &str, settings: &Settings) -> Result<Self> {
-        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new());
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        S3::open_as(bucket, prefix, &Access::default(), settings).await
+    }
+
+    /// [`S3::open`] with what `access` gives instead.
+    pub(super) async fn open_as(
+        bucket: &str,
+        prefix: &str,
+        access: &Access,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let mut profile = ProfileFileRegionProvider::builder();
+        if let Some(name) = &access.profile {
+            profile = profile.profile_name(name);
+        }
+        // A profile that is named for this bucket goes before variables that are not.
+        let first = access.region.clone().map(Region::new);
+        let region = match &access.profile {
+            Some(_) => RegionProviderChain::first_try(first)
+                .or_else(profile.build())
+                .or_else(EnvironmentVariableRegionProvider::new()),
+            None => RegionProviderChain::first_try(first)
+                .or_else(EnvironmentVariableRegionProvider::new())
+                .or_else(profile.build()),
+        };
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region)
             .http_client(http_client())
-            .retry_config(RetryConfig::standard().with_max_attempts(max_attempts()?))
-            .load()
-            .await;
-        S3::with_config(bucket, prefix, &config, settings)
+            .retry_config(RetryConfig::standard().with_max_attempts(max_attempts()?));
+        if let Some(endpoint) = &access.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        if let Some(name) = &access.profile {
+            let credentials = ProfileFileCredentialsProvider::builder().profile_name(name).build();
+            loader = loader.profile_name(name).credentials_provider(credentials);
+        }
+        if let Some(Keys { id, secret, token }) = &access.keys {
+            let source = "milvus-handoff";
+            loader = loader.credentials_provider(Credentials::new(id, secret, token.clone(), None, source));
+        }
+        let mut place = S3::place_with(bucket, prefix, &loader.load().await, settings)?;
+        place.own_credentials = access.own_credentials();
+        Ok(S3(Arc::new(place)))
     }
 
     /// Opens a prefix with given settings; what they leave open is filled in here.
@@ -138,6 +217,10 @@ impl S3 {
         config: &SdkConfig,
         settings: &Settings,
     ) -> Result<Self> {
+        Ok(S3(Arc::new(S3::place_with(bucket, prefix, config, settings)?)))
+    }
+
+    fn place_with(bucket: &str, prefix: &str, config: &SdkConfig, settings: &Settings) -> Result<Place> {
         let endpoint = endpoint_of(config)?;
         let region = match (config.region(), &endpoint) {
             (Some(region), _) => region.clone(),
@@ -181,7 +264,7 @@ impl S3 {
         }
         let once = builder.clone().retry_config(RetryConfig::disabled()).build();
         let client = builder.retry_config(retry.clone()).build();
-        Ok(S3(Arc::new(Place {
+        Ok(Place {
             client: Client::from_conf(client),
             once: Client::from_conf(once),
             bucket: bucket.to_owned(),
@@ -195,7 +278,8 @@ impl S3 {
             versions: Mutex::default(),
             clock,
             ignores_conditions: AtomicBool::new(false),
-        })))
+            own_credentials: false,
+        })
     }
 }
 
@@ -249,6 +333,19 @@ impl Store for S3 {
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.0.delete(key).await
+    }
+
+    fn copy_source(&self, key: &str) -> Result<Option<CopySource>> {
+        let place = &self.0;
+        Ok((!place.own_credentials).then_some(CopySource {
+            server: place.server(),
+            bucket: place.bucket.clone(),
+            key: place.key(key)?,
+        }))
+    }
+
+    async fn copy_from(&self, source: &CopySource, key: &str) -> Result<bool> {
+        self.0.copy_from(source, key).await
     }
 
     async fn keeps_existing(&self) -> Result<bool> {
@@ -483,6 +580,11 @@ impl Place {
     fn versions(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         // Nothing that holds it can panic.
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server that copies between its buckets.
+    fn server(&self) -> String {
+        self.endpoint.clone().unwrap_or_else(|| "AWS".to_owned())
     }
 
     /// Waits before another try: exponential, with half of it at random so that many workers
@@ -734,6 +836,23 @@ impl Place {
                 if failure.fate == Fate::Missing { Ok(()) } else { Err(failure.error) }
             }
         }
+    }
+
+    /// Any refusal is for the caller to get around: it has the same from sending the object itself,
+    /// or that works.
+    async fn copy_from(&self, source: &CopySource, key: &str) -> Result<bool> {
+        if self.own_credentials || source.server != self.server() {
+            return Ok(false);
+        }
+        let from = utf8_percent_encode(&source.key, COPY_SOURCE_ESCAPES);
+        let request = self.client.copy_object().bucket(&self.bucket).key(self.key(key)?);
+        let reply = request.copy_source(format!("{}/{from}", source.bucket)).send().await;
+        if let Err(error) = &reply {
+            let what = format!("cannot copy to {} in {self}", printable(key));
+            let failure = self.judge(what, "s3:GetObject and s3:PutObject", error);
+            tracing::debug!(key, error = %failure.error, "sending the object instead");
+        }
+        Ok(reply.is_ok())
     }
 
     #[allow(clippy::type_complexity)] // taken apart at once

@@ -14,6 +14,7 @@
 // A refusal of the transport is as large as the generated trait has it.
 #![allow(clippy::result_large_err)]
 
+pub mod bulk;
 pub mod cell;
 mod checks;
 mod filter;
@@ -104,6 +105,8 @@ pub struct Habits {
     pub most_shards: Option<i32>,
     /// What becomes of each page of rows.
     pub tamper: Option<Tamper>,
+    /// What goes wrong with bulk imports.
+    pub bulk: bulk::BulkHabits,
 }
 
 /// All that a server has.
@@ -114,6 +117,7 @@ pub struct State {
     next_id: i64,
     pages: usize,
     inserts: usize,
+    pub jobs: bulk::Jobs,
     /// Every RPC that changes anything, by name; also those that were refused after their checks.
     pub changes: Vec<&'static str>,
 }
@@ -1073,6 +1077,18 @@ impl MilvusService for Fake {
         plain(self.try_create(request.into_inner()))
     }
 
+    async fn drop_collection(
+        &self,
+        request: Request<api::DropCollectionRequest>,
+    ) -> Result<Response<Answer>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.changes.push("DropCollection");
+        plain(state.database(&request.db_name).map(|database| {
+            database.collections.remove(&request.collection_name);
+        }))
+    }
+
     async fn alter_collection(
         &self,
         request: Request<api::AlterCollectionRequest>,
@@ -1249,6 +1265,29 @@ impl MilvusService for Fake {
         self.fits(request.get_ref().encoded_len())?;
         let done = self.write(request.into_inner(), false);
         self.mutation(done).await
+    }
+
+    async fn import(
+        &self,
+        request: Request<api::ImportRequest>,
+    ) -> Result<Response<api::ImportResponse>, Status> {
+        let done = Fake::import(self, request.into_inner())?;
+        reply!(ImportResponse, done)
+    }
+
+    async fn get_import_state(
+        &self,
+        request: Request<api::GetImportStateRequest>,
+    ) -> Result<Response<api::GetImportStateResponse>, Status> {
+        reply!(GetImportStateResponse, self.import_state(request.into_inner().task))
+    }
+
+    async fn list_import_tasks(
+        &self,
+        request: Request<api::ListImportTasksRequest>,
+    ) -> Result<Response<api::ListImportTasksResponse>, Status> {
+        let request = request.into_inner();
+        reply!(ListImportTasksResponse, self.import_list(&request.db_name, &request.collection_name))
     }
 
     async fn upsert(

@@ -40,6 +40,7 @@ pub fn import_options(target: &Endpoint) -> import::Options {
         renames: Renames::default(),
         plan_only: false,
         jobs: 1,
+        via: import::Via::Is(import::Route::Insert),
         no_aliases: false,
         auto_id: milvus_handoff::select::AutoId::Preserve,
         journal: None,

@@ -61,6 +61,7 @@ def move(
     tmp_path: pathlib.Path,
     export: tuple[str, ...] = (),
     importing: tuple[str, ...] = (),
+    target_env: dict[str, str] | None = None,
 ) -> tuple[Result, Result]:
     """Export, check, import, and compare everything."""
     url = bucket.url("snap")
@@ -80,8 +81,9 @@ def move(
 
     digest = exported.doc["snapshot"]["commit_sha256"]
     imported = tool.run(
-        "import", url, "--target", target.uri, "--expect", digest, *importing, env=tokens(target=target) | bucket.env
-    )
+        "import", url, "--target", target.uri, "--expect", digest, *importing,
+        env=tokens(target=target) | bucket.env | (target_env or {}),
+    )  # fmt: skip
     check_import(imported, placed, target)
     for p in placed:
         database, name = p.target

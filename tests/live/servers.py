@@ -260,8 +260,10 @@ def _site_packages(name: str) -> pathlib.Path:
     return next((venv(name) / "lib").glob("python3*/site-packages"))
 
 
-def milvus235() -> Server:
-    """Milvus 2.3.5 standalone with authorization on (user root, password Milvus).
+def milvus235(s3: str | None = None, bucket: str = "", settings: dict[str, str] | None = None) -> Server:
+    """Milvus 2.3.5 standalone with authorization on (user root, password Milvus). With `s3`, the address of an S3
+    server, it keeps its data in `bucket` there instead of in its own folder. `settings` are further lines of its
+    configuration: what stands there, and what is to stand there instead.
 
     The wheel's own launcher is not used: it unpacks 250 MB into every data folder, gives up on busy machines,
     and lets the embedded etcd take the fixed peer port 2380, so that only one instance could run. Started
@@ -304,6 +306,17 @@ def milvus235() -> Server:
         text = text.replace("\netcd:\n", f"\netcd:\n  config:\n    path: {etcd}\n", 1)
         text = text.replace("\nlog:\n  level: info", "\nlog:\n  level: warn", 1)
         assert str(etcd) in text, "the template has no etcd section any more"
+        host, _, port = (s3 or "").removeprefix("http://").partition(":")
+        storage = {
+            "  storageType: local": "  storageType: minio",
+            "  address: localhost # Address of MinIO/S3": f"  address: {host}",
+            "  port: 9000 # Port of MinIO/S3": f"  port: {port}",
+            "  bucketName: a-bucket": f"  bucketName: {bucket}",
+            '  region: ""': "  region: us-east-1",
+        }
+        for line, instead in {**(storage if s3 else {}), **(settings or {})}.items():
+            assert text.count(f"\n{line}") == 1, f"the template has no single line {line!r}"
+            text = text.replace(f"\n{line}", f"\n{instead}")
         (configs / "milvus.yaml").write_text(text)
         uri = f"http://127.0.0.1:{values['proxy_port']}"
         env = {
