@@ -336,24 +336,16 @@ fn shell(word: &str) -> String {
 /// How firmly the rows of a collection belong to one moment, in words.
 pub(super) fn consistency(collection: &CollectionResult) -> String {
     match collection.consistency {
-        Consistency::Pinned(timestamp) => match moment(timestamp) {
-            Some(moment) => format!("pinned: all rows as of {moment}"),
-            None => format!("pinned: all rows as of timestamp {timestamp}"),
-        },
+        Consistency::Pinned(timestamp) => format!("pinned: all rows as of {}", moment(timestamp)),
         Consistency::Checked => "checked: the keys were read twice and did not differ".into(),
         Consistency::Unchecked => "unchecked: writes were allowed during the export".into(),
     }
 }
 
-/// The moment of a server timestamp, whose lower 18 bits count within a millisecond.
-fn moment(timestamp: u64) -> Option<String> {
-    /// 9999-12-31, the last day that the form has.
-    const LAST: u64 = 253_402_300_799;
-    let milliseconds = timestamp >> 18;
-    (milliseconds / 1000 <= LAST).then(|| {
-        let moment = UNIX_EPOCH + Duration::from_millis(milliseconds);
-        humantime::format_rfc3339_millis(moment).to_string()
-    })
+/// The moment of a server timestamp, whose lower 18 bits count within a millisecond: the largest is
+/// in the year 4199, so each has one.
+fn moment(timestamp: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(timestamp >> 18)).to_string()
 }
 
 #[cfg(test)]
@@ -370,7 +362,7 @@ mod tests {
 
     #[test]
     fn server_timestamps_are_moments() {
-        assert_eq!(moment(462_000_000_000_000_000).unwrap(), "2025-11-06T00:48:56.718Z");
-        assert_eq!(moment(u64::MAX), None);
+        assert_eq!(moment(462_000_000_000_000_000), "2025-11-06T00:48:56.718Z");
+        assert_eq!(moment(u64::MAX), "4199-11-24T01:22:57.663Z");
     }
 }

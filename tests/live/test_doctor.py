@@ -7,7 +7,7 @@ import socket
 from typing import Iterator
 
 import pytest
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 
 import data
 import tool as exits
@@ -16,7 +16,7 @@ from conftest import Servers
 from moves import nothing_changes, tokens
 from oracle import Cluster
 from servers import GRPC_OPTIONS
-from tool import Result, Tool
+from tool import Result, Tool, wait_for
 
 
 @pytest.fixture
@@ -118,6 +118,16 @@ def somebody(source: Cluster, unique: str) -> Iterator[str]:
     root.grant_privilege(name, "Global", "DescribeCollection", "*", db_name=unique)
     root.grant_privilege(name, "Global", "ShowCollections", "*", db_name=unique)
     root.grant_role(name, name)
+    theirs = MilvusClient(uri=source.uri, token=f"{name}:some-secret-1", grpc_options=GRPC_OPTIONS)
+
+    def may() -> bool:
+        try:
+            return bool(theirs.list_databases())
+        except MilvusException:
+            return False
+
+    wait_for("what was granted to be known everywhere", may)
+    theirs.close()
     yield f"{name}:some-secret-1"
     root.drop_user(name)
     root.close()

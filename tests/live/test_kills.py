@@ -204,7 +204,7 @@ def interrupted(out: str, err: str, code: int, seconds: float) -> dict:
     doc = json.loads(out)
     assert doc["status"] == "failed" and doc["error"]["exit_code"] == code, out
     assert doc["error"]["kind"] == exits.KINDS[code]
-    assert "error: " in err and "panicked" not in err, err
+    assert "error[MH-" in err and "panicked" not in err, err
     assert seconds < PROMPT, f"it took {seconds:.1f} s to end"
     return doc["error"]
 
