@@ -83,15 +83,15 @@ impl Selection {
     }
 
     /// Picks from `known`, in its order. A pattern that matches nothing is an error, since a
-    /// typing mistake must not look like success.
+    /// typing mistake must not look like success, and not hand out what was to stay.
     pub fn pick<'a, T>(&self, known: &'a [T], name: impl Fn(&T) -> &CollectionName) -> Result<Vec<&'a T>> {
-        for pattern in &self.include {
+        for pattern in self.include.iter().chain(&self.exclude) {
             if !known.iter().any(|item| pattern.matches(name(item))) {
                 let what = if pattern.literal { "there is no collection" } else { "no collection matches" };
                 let error = Error::new(Code::NoCollection, format!("{what} {}", pattern.text));
                 return Err(match nearest(&pattern.text, known.iter().map(&name)) {
                     Some(near) => error.hint(format!("did you mean {near}?")),
-                    None => error.hint("list the collections with `--plan` and without `-c`"),
+                    None => error.hint("list the collections with `--plan` and without `-c` and `--exclude`"),
                 });
             }
         }
@@ -296,6 +296,8 @@ mod tests {
     fn a_pattern_of_nothing_is_an_error_with_a_guess() {
         let error = pick(&["default.dosc"], &[], None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.hint_text(), Some("did you mean default.docs?"));
+        let error = pick(&[], &["default.dosc"], None).unwrap_err();
         assert_eq!(error.hint_text(), Some("did you mean default.docs?"));
         let guess = |wanted: &str| pick(&[wanted], &[], None).unwrap_err().hint_text().map(str::to_string);
         assert_eq!(guess("pages").unwrap(), "did you mean books.pages?", "in another database");

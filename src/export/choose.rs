@@ -4,7 +4,7 @@ use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::milvus::Client;
 use crate::schema::CollectionName;
 use crate::select::Selection;
-use crate::snapshot::{CollectionMeta, Database};
+use crate::snapshot::{CollectionMeta, Database, keys};
 use std::collections::BTreeSet;
 
 /// Describes the selected collections. What cannot be copied is refused here, all of it at once
@@ -46,13 +46,23 @@ pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<C
             aliases = source.aliases(name).await.context(context)?;
         }
         aliases.sort();
+        let partitions = source.partitions(name).await.context(context)?;
+        // Readers refuse such names; the Lites take any.
+        let names = [("database", &name.database), ("collection", &name.name)].into_iter();
+        let names = names.chain(partitions.iter().map(|partition| ("partition", partition)));
+        let names = names.chain(aliases.iter().map(|alias| ("alias", alias)));
+        refusals.extend(
+            names
+                .filter_map(|(what, text)| keys::check_name(what, text).err())
+                .map(|e| format!("{name}, {e}")),
+        );
         metas.push(CollectionMeta {
             name: name.clone(),
             schema,
             described: described.raw,
             collection_id: described.id,
             shards: described.shards,
-            partitions: source.partitions(name).await.context(context)?,
+            partitions,
             indexes: source.indexes(name).await.context(context)?,
             aliases,
             properties: described.properties,

@@ -80,6 +80,8 @@ pub async fn commit(
         bytes = manifest.to_bytes()?;
         put_same(keys::MANIFEST, bytes.clone(), MAX_MANIFEST_BYTES, store).await?;
     }
+    // Whoever gets the snapshot has to read it with the same rules.
+    Manifest::parse(&bytes).context(|| "the manifest could not be read by anybody")?;
     let manifest_ref = ObjectRef::to(keys::MANIFEST, &bytes);
     let sums = sums_document(&manifest_ref, &manifest);
     let sums_ref = ObjectRef::to(keys::SUMS, &sums);

@@ -257,6 +257,11 @@ impl Client {
                      `--source-key`, or `--target-cert` and `--target-key`",
                 ));
             }
+            Err(error) if error.reason.contains("frame with invalid size") => {
+                let what = format!("what answers there does not speak as Milvus does: {}", error.reason);
+                return Err(Error::new(Code::Address, what)
+                    .hint("check the port: 19530 is usual, and others, such as that of a web page, are not for clients"));
+            }
             Err(error) => return Err(error.into()),
         };
         let request = api::GetVersionRequest {};

@@ -722,8 +722,8 @@ impl Place {
     }
 
     fn judge_put(&self, key: &str, error: &SdkError<PutObjectError>) -> Failure {
-        let what = format!("cannot put {} in {self}", printable(key));
-        let mut failure = self.judge(what, "s3:PutObject", error);
+        let name = if key.is_empty() { "an empty object".to_owned() } else { printable(key) };
+        let mut failure = self.judge(format!("cannot put {name} in {self}"), "s3:PutObject", error);
         let status = error.raw_response().map(|reply| reply.status().as_u16());
         if status == Some(501) {
             failure.error = Error::new(Code::BucketCannot, failure.error.message()).hint(

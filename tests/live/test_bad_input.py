@@ -43,6 +43,25 @@ def test_unknown_collection(tool: Tool, one: Cluster, folder_bucket: FolderBucke
     says(result, pattern)
 
 
+def test_excluded_by_a_wrong_name(tool: Tool, one: Cluster, folder_bucket: FolderBucket) -> None:
+    """It would hand out what was to stay."""
+    with nothing_changes(one, folder_bucket):
+        result = tool.run("export", folder_bucket.url("snap"), "--source", one.uri, "--exclude", "aslep", code=exits.NOT_FOUND)
+    says(result, "aslep", "did you mean default.asleep?")
+
+
+def test_names_that_no_reader_takes(tool: Tool, one: Cluster, folder_bucket: FolderBucket) -> None:
+    """The Lites take any name; a snapshot with such a one could be read by nobody."""
+    one.fill(data.plain("two\nlines", 3))
+    try:
+        for more in ([], ["--plan"]):
+            with nothing_changes(one, folder_bucket):
+                args = ["export", folder_bucket.url("snap"), "--source", one.uri, "--exclude", "asleep", *more]
+                says(tool.run(*args, code=exits.UNSUPPORTED), "two\\nlines", "cannot be the name of a collection", "--exclude")
+    finally:
+        one.client().drop_collection("two\nlines")
+
+
 @pytest.mark.parametrize("token", ["root:not-the-password", "nobody:at-all", "an-api-key-that-is-none"])
 def test_wrong_token(tool: Tool, clusters: Servers, small_folder: FolderBucket, small_database: str, token: str) -> None:
     server = clusters("milvus235")
