@@ -70,6 +70,8 @@ pub async fn commit(
         return Err(Error::new(ErrorKind::Unsupported, "the manifest would be larger than readers accept")
             .hint("export fewer collections at once, or with a larger --part-size"));
     }
+    // Whoever gets the snapshot has to read it with the same rules.
+    Manifest::parse(&bytes).context(|| "the manifest could not be read by anybody")?;
     if let Err(error) = put_same(keys::MANIFEST, bytes.clone(), MAX_MANIFEST_BYTES, store).await {
         // Somebody who commits the same export at the same time may have been faster.
         let theirs = match error.kind() {
@@ -80,8 +82,6 @@ pub async fn commit(
         bytes = manifest.to_bytes()?;
         put_same(keys::MANIFEST, bytes.clone(), MAX_MANIFEST_BYTES, store).await?;
     }
-    // Whoever gets the snapshot has to read it with the same rules.
-    Manifest::parse(&bytes).context(|| "the manifest could not be read by anybody")?;
     let manifest_ref = ObjectRef::to(keys::MANIFEST, &bytes);
     let sums = sums_document(&manifest_ref, &manifest);
     let sums_ref = ObjectRef::to(keys::SUMS, &sums);
