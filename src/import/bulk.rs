@@ -9,8 +9,12 @@
 //! one name. If the list has no job of the copy, the copy is removed before the list is read once
 //! more: a request that still arrives later makes a job that finds no file. Then the part is staged
 //! under a new name and asked for again.
+//!
+//! A job that is there after all may be one that the server runs twice (`milvus::bulk`): then the
+//! collection is begun anew. So a request is sent to its end and its reply noted, also when this
+//! process is told to stop.
 
-use super::journal::{Journal, Noted, PartState};
+use super::journal::{JobNoted, Journal, Noted, PartState};
 use super::plan::Job;
 use super::stage::{Stage, file_of};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -35,6 +39,10 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// How long a server may say that it has as many jobs as it takes.
 const FULL: Duration = Duration::from_secs(3600);
+
+/// What follows if nobody can say whether a part is in.
+const ANEW: &str =
+    "run the same command again: it drops what it has made of this collection and begins it anew";
 
 /// Loads every part of every job that is not in yet, `at_once` jobs of the server at a time.
 pub async fn all(
@@ -71,12 +79,17 @@ pub async fn untellable(target: &Client, job: &Job<'_>, noted: &Noted) -> Result
     let unsettled = |part: &&Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
     for part in job.source.parts.iter().filter(unsettled) {
         match noted.job(&job.target, &part.key) {
-            Some(Some(id)) if target.bulk_job(&job.target, id).await?.is_none() => return Ok(true),
-            Some(Some(_)) => {}
-            Some(None) | None => {
+            Some(JobNoted { id: Some(id), .. }) => {
+                if target.bulk_job(&job.target, *id).await?.is_none() {
+                    return Ok(true);
+                }
+            }
+            asked => {
                 let known: BTreeSet<i64> = noted.jobs(&job.target).collect();
                 let listed = target.bulk_jobs(&job.target).await?;
-                if has_nameless(&listed, &known) {
+                let twice = target.may_run_jobs_twice()
+                    && asked.is_some_and(|asked| listed.iter().any(|job| job.has(&asked.file)));
+                if twice || has_nameless(&listed, &known) {
                     return Ok(true);
                 }
             }
@@ -111,10 +124,10 @@ impl Loading<'_> {
     async fn run(mut self) -> Result<()> {
         let mut failures = 0;
         loop {
-            let job = self.journal.look(|noted| noted.job(&self.job.target, &self.part.key));
+            let job = self.journal.look(|noted| noted.job(&self.job.target, &self.part.key).cloned());
             let id = match job {
-                Some(Some(id)) => id,
-                Some(None) => match self.find().await? {
+                Some(JobNoted { id: Some(id), .. }) => id,
+                Some(JobNoted { file, id: None }) => match self.find(&file).await? {
                     Some(id) => id,
                     None => continue,
                 },
@@ -160,28 +173,21 @@ impl Loading<'_> {
         }
     }
 
-    /// The name of the copy.
-    fn staged(&self) -> Result<String> {
-        let file = file_of(self.job, self.part, self.journal);
-        file.ok_or_else(|| Error::internal(format!("part {} was not staged", self.part.key)))
-    }
-
     /// Asks for a job; `None` if it is not known whether there is one now.
     async fn ask(&mut self) -> Result<Option<i64>> {
-        if file_of(self.job, self.part, self.journal).is_none() {
-            let unshown = Progress::new("stage", None);
-            self.stage.put(self.job, self.part, self.store, self.journal, &unshown).await?;
-        }
-        let key = self.stage.key(&self.staged()?);
-        self.journal.asking(&self.job.target, &self.part.key).await?;
+        let file = match file_of(self.job, self.part, self.journal) {
+            Some(file) => file,
+            None => {
+                let unshown = Progress::new("stage", None);
+                self.stage.put(self.job, self.part, self.store, self.journal, &unshown).await?
+            }
+        };
+        let key = self.stage.key(&file);
+        self.journal.asking(&self.job.target, &self.part.key, &file).await?;
         let began = Instant::now();
         loop {
-            let asked = self.target.bulk_import(&self.job.target, self.job.partition(self.part), &key).await;
-            match asked {
-                Ok(id) => {
-                    self.journal.asked(&self.job.target, &self.part.key, id).await?;
-                    return Ok(Some(id));
-                }
+            match self.ask_once(key.clone()).await? {
+                Ok(id) => return Ok(Some(id)),
                 Err(e) if !e.not_done() => {
                     tracing::warn!(reason = e.reason, "the reply was lost: looking whether there is a job");
                     return Ok(None);
@@ -195,30 +201,52 @@ impl Loading<'_> {
         }
     }
 
-    /// Finds the job of a request whose reply was lost; `None` if there is none and never will be.
-    async fn find(&self) -> Result<Option<i64>> {
-        let file = self.staged()?;
+    /// One request, to its end: its reply is noted even if this is not waited for any longer.
+    async fn ask_once(&self, key: String) -> Result<std::result::Result<i64, RpcError>> {
+        let (target, journal) = (self.target.clone(), self.journal.clone());
+        let (name, part) = (self.job.target.clone(), self.part.key.clone());
+        let partition = self.job.partition(self.part).map(str::to_string);
+        let work = async move {
+            match target.bulk_import(&name, partition.as_deref(), &key).await {
+                Ok(id) => journal.asked(&name, &part, id).await.map(|()| Ok(id)),
+                Err(e) => Ok(Err(e)),
+            }
+        };
+        self.target.to_the_end("Import", work).await?
+    }
+
+    /// Finds the job of `file` whose request's reply was lost; `None` if there is none and never will
+    /// be.
+    async fn find(&self, file: &str) -> Result<Option<i64>> {
         let (name, key) = (&self.job.target, &self.part.key);
-        if let Some(id) = self.listed(&file).await? {
+        if let Some(id) = self.listed(file).await? {
             self.journal.asked(name, key, id).await?;
             return Ok(Some(id));
         }
         // The name is needed until it is settled, so it is forgotten last.
-        self.stage.delete(&file).await?;
-        let late = self.listed(&file).await?;
+        self.stage.delete(file).await?;
+        let late = self.listed(file).await?;
         match late {
             Some(id) => self.journal.asked(name, key, id).await?,
             None => self.journal.refused(name, key).await?,
         }
-        self.journal.unstaged(name, key).await?;
+        if file_of(self.job, self.part, self.journal).is_some_and(|staged| staged == file) {
+            self.journal.unstaged(name, key).await?;
+        }
         Ok(late)
     }
 
     async fn listed(&self, file: &str) -> Result<Option<i64>> {
-        let key = self.stage.key(file);
         let jobs = self.target.bulk_jobs(&self.job.target).await?;
+        if self.target.may_run_jobs_twice() && jobs.iter().any(|job| job.has(file)) {
+            return Err(Error::new(
+                ErrorKind::Temporary,
+                "the reply to an import was lost, and this server may run a job twice whose client went away",
+            )
+            .hint(ANEW));
+        }
         let alive = |job: &&BulkJob| !matches!(job.state, BulkState::Failed(_));
-        if let Some(job) = jobs.iter().filter(alive).find(|job| job.files.contains(&key)) {
+        if let Some(job) = jobs.iter().filter(alive).find(|job| job.has(file)) {
             return Ok(Some(job.id));
         }
         let known = self.journal.look(|noted| noted.jobs(&self.job.target).collect());
@@ -230,7 +258,7 @@ impl Loading<'_> {
             "the reply to an import was lost, and this server does not tell which files its jobs load, so the part may be \
              in or not",
         )
-        .hint("run the same command again: it drops what it has made of this collection and begins it anew"))
+        .hint(ANEW))
     }
 
     /// Waits for the end of a job: `None` if every row is in, else why none is.
@@ -244,9 +272,7 @@ impl Loading<'_> {
             let Some(told) = self.target.bulk_job(&self.job.target, id).await? else {
                 let what =
                     format!("the server does not know job {id} any longer, so the part may be in or not");
-                return Err(Error::new(ErrorKind::Temporary, what).hint(
-                    "run the same command again: it drops what it has made of this collection and begins it anew",
-                ));
+                return Err(Error::new(ErrorKind::Temporary, what).hint(ANEW));
             };
             match told.state {
                 BulkState::Complete if told.rows != 0 && told.rows != self.part.rows => {

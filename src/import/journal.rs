@@ -151,8 +151,8 @@ enum Event {
     Staged { collection: Name, part: String, file: String },
     /// The copy is about to be removed: no job that is made from now on can read it.
     Unstaged { collection: Name, part: String },
-    /// The server is about to be asked for a job that loads the staged copy.
-    Asking { collection: Name, part: String },
+    /// The server is about to be asked for a job that loads the copy of this name.
+    Asking { collection: Name, part: String, file: String },
     /// It made this job.
     Asked { collection: Name, part: String, job: i64 },
     /// No job has loaded a row of the part, and none will.
@@ -174,9 +174,17 @@ struct Collection {
     /// `None` while it is not known whether its creation took effect.
     id: Option<i64>,
     parts: BTreeMap<String, PartState>,
-    /// The job of a part that is begun: its number, `None` while it is not known whether the server
-    /// made it.
-    jobs: BTreeMap<String, Option<i64>>,
+    /// The jobs of parts that are begun.
+    jobs: BTreeMap<String, JobNoted>,
+}
+
+/// A job of the server that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobNoted {
+    /// The name of the copy that it loads.
+    pub file: String,
+    /// Its number; `None` while it is not known whether the server made it.
+    pub id: Option<i64>,
 }
 
 /// How far a collection came.
@@ -224,7 +232,7 @@ impl Noted {
 
     /// Whether the server may be about to read a copy for a job of which nothing is known.
     pub fn asking(&self) -> bool {
-        self.collections.values().any(|c| c.jobs.values().any(Option::is_none))
+        self.collections.values().any(|c| c.jobs.values().any(|job| job.id.is_none()))
     }
 
     /// The name of the copy of a part in the stage.
@@ -232,14 +240,14 @@ impl Noted {
         self.staged.get(&(collection.clone(), part.to_string())).map(String::as_str)
     }
 
-    /// The job of a part that is begun; `Some(None)` while it is not known whether there is one.
-    pub fn job(&self, collection: &CollectionName, part: &str) -> Option<Option<i64>> {
-        self.collections.get(collection)?.jobs.get(part).copied()
+    /// The job of a part that is begun.
+    pub fn job(&self, collection: &CollectionName, part: &str) -> Option<&JobNoted> {
+        self.collections.get(collection)?.jobs.get(part)
     }
 
     /// The numbers of all jobs of a collection that were ever noted and not refused.
     pub fn jobs(&self, collection: &CollectionName) -> impl Iterator<Item = i64> {
-        self.collections.get(collection).into_iter().flat_map(|c| c.jobs.values().flatten().copied())
+        self.collections.get(collection).into_iter().flat_map(|c| c.jobs.values().filter_map(|job| job.id))
     }
 
     fn apply(&mut self, event: &Event) {
@@ -272,14 +280,16 @@ impl Noted {
             Event::Unstaged { collection, part } => {
                 self.staged.remove(&(at(collection), part.clone()));
             }
-            Event::Asking { collection, part } => {
+            Event::Asking { collection, part, file } => {
                 let collection = self.collections.entry(at(collection)).or_default();
                 collection.parts.insert(part.clone(), PartState::Begun);
-                collection.jobs.insert(part.clone(), None);
+                collection.jobs.insert(part.clone(), JobNoted { file: file.clone(), id: None });
             }
             Event::Asked { collection, part, job } => {
                 let collection = self.collections.entry(at(collection)).or_default();
-                collection.jobs.insert(part.clone(), Some(*job));
+                if let Some(asked) = collection.jobs.get_mut(part) {
+                    asked.id = Some(*job);
+                }
             }
             Event::Refused { collection, part } => {
                 let collection = self.collections.entry(at(collection)).or_default();
@@ -407,9 +417,10 @@ impl Journal {
         self.note(Event::Unstaged { collection: collection.into(), part: part.to_string() }).await
     }
 
-    /// The server is about to be asked for a job that loads the copy of `part`.
-    pub async fn asking(&self, collection: &CollectionName, part: &str) -> Result<()> {
-        self.note(Event::Asking { collection: collection.into(), part: part.to_string() }).await
+    /// The server is about to be asked for a job that loads `file`, the copy of `part`.
+    pub async fn asking(&self, collection: &CollectionName, part: &str, file: &str) -> Result<()> {
+        let (collection, part, file) = (collection.into(), part.to_string(), file.to_string());
+        self.note(Event::Asking { collection, part, file }).await
     }
 
     /// The server has made `job` to load the copy of `part`.
@@ -609,6 +620,7 @@ mod tests {
             journal.note(event).await.unwrap();
             journal.noted()
         };
+        let job = |id| JobNoted { file: "f".to_string(), id };
         let (collection, part) = (Name::from(&docs), "data/\"é\n".to_string());
         states.push(note(Event::Creating { collection: collection.clone() }).await);
         states.push(note(Event::Gone { collection: collection.clone() }).await);
@@ -617,12 +629,13 @@ mod tests {
         let (other, file) = ("other".to_string(), "f".to_string());
         states.push(note(Event::Staging { stage: "s3://b/p".into(), folder: "x".into() }).await);
         states.push(note(Event::Staged { collection: collection.clone(), part: other.clone(), file }).await);
-        states.push(note(Event::Asking { collection: collection.clone(), part: other.clone() }).await);
-        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(None));
+        let file = "f".to_string();
+        states.push(note(Event::Asking { collection: collection.clone(), part: other.clone(), file }).await);
+        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(&job(None)));
         assert_eq!(states[states.len() - 1].part(&docs, "other"), Some(PartState::Begun));
         let asked = Event::Asked { collection: collection.clone(), part: other.clone(), job: 9 };
         states.push(note(asked).await);
-        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(Some(9)));
+        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(&job(Some(9))));
         states.push(note(Event::Refused { collection: collection.clone(), part: other.clone() }).await);
         assert_eq!(states[states.len() - 1].part(&docs, "other"), None);
         assert_eq!(states[states.len() - 1].staged(&docs, "other"), Some("f"));

@@ -119,7 +119,10 @@ impl Stage {
     ) -> Result<()> {
         if let Some(file) = file_of(job, part, journal) {
             // A request that is still on its way would find the collection that is made anew.
-            let asking = journal.look(|noted| noted.job(&job.target, &part.key) == Some(None));
+            let asking = journal.look(|noted| {
+                let asked = noted.job(&job.target, &part.key);
+                asked.is_some_and(|asked| asked.id.is_none() && asked.file == file)
+            });
             let problem = self.look(&file, part).await?;
             if problem.is_none() && !asking {
                 progress.add(part.rows, part.size);
@@ -130,10 +133,10 @@ impl Stage {
             }
             self.remove(job, part, journal).await?;
         }
-        self.put(job, part, snapshot, journal, progress).await
+        self.put(job, part, snapshot, journal, progress).await.map(drop)
     }
 
-    /// Puts a copy under a new name.
+    /// Puts a copy under a new name, which it gives.
     pub async fn put(
         &self,
         job: &Job<'_>,
@@ -141,7 +144,7 @@ impl Stage {
         snapshot: &Arc<dyn Store>,
         journal: &Journal,
         progress: &Progress,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let base = part.key.rsplit('/').next().unwrap_or_default();
         let base = base.strip_suffix(".parquet").unwrap_or(base);
         let file = format!("{base}-{}.parquet", &uuid::Uuid::new_v4().simple().to_string()[..12]);
@@ -154,7 +157,8 @@ impl Stage {
             match content.map_err(mine).context(about)? {
                 Content::Proven => {
                     progress.add(part.rows, 0);
-                    return journal.staged(&job.target, &part.key, &file).await;
+                    journal.staged(&job.target, &part.key, &file).await?;
+                    return Ok(file);
                 }
                 // The snapshot itself is wrong, which is found out next, or only the copy.
                 _ => self.store.delete(&file).await.map_err(mine).context(about)?,
@@ -170,7 +174,8 @@ impl Stage {
             }
         }
         progress.add(part.rows, part.size);
-        journal.staged(&job.target, &part.key, &file).await
+        journal.staged(&job.target, &part.key, &file).await?;
+        Ok(file)
     }
 
     /// What is wrong with a copy, as far as its size and the bucket's digest tell.

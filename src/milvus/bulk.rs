@@ -3,6 +3,10 @@
 //! Owns: asking for a job, what a job says of itself, and telling jobs apart when a reply was lost.
 //! Does not own: how the file came into the bucket, or which jobs there should be (`import`).
 //!
+//! Milvus 2.3 hands a job to its data nodes within the request: if its client goes away before the
+//! reply, it may hand it to them once more (seen on 2.3.5: the rows are there twice, and the second
+//! time may be minutes later).
+//!
 //! Milvus 2.3 takes one Parquet file a job ("for JSON or parquet file, each task only accepts one
 //! file", seen on 2.3.5). Later releases read the files of this RPC as the columns of one, so that
 //! it is one file there too.
@@ -72,6 +76,11 @@ impl BulkJob {
             files: files.split(',').filter(|file| !file.is_empty()).map(str::to_string).collect(),
         }
     }
+
+    /// Whether it loads the file of this name, in whatever folder.
+    pub fn has(&self, file: &str) -> bool {
+        self.files.iter().any(|key| key.rsplit('/').next() == Some(file))
+    }
 }
 
 impl Client {
@@ -101,7 +110,7 @@ impl Client {
     /// How far a job is; `None` if the server knows none of that number (any longer).
     pub async fn bulk_job(&self, name: &CollectionName, id: i64) -> Result<Option<BulkJob>, RpcError> {
         let request = api::GetImportStateRequest { task: id };
-        let reply = self.to_the_end("GetImportState", name, request).await;
+        let reply = self.read_to_the_end("GetImportState", name, request).await;
         let reply: api::GetImportStateResponse = match reply {
             Ok(reply) => reply,
             // There is no code for an unknown job, so that the list has to say it too.
@@ -121,28 +130,44 @@ impl Client {
             collection_name: name.name.clone(),
             limit: 0,
         };
-        let reply: api::ListImportTasksResponse = self.to_the_end("ListImportTasks", name, request).await?;
+        let reply: api::ListImportTasksResponse =
+            self.read_to_the_end("ListImportTasks", name, request).await?;
         Ok(reply.tasks.iter().map(BulkJob::of).collect())
     }
 
+    /// Whether a job may be run twice if its client goes away before the reply.
+    pub fn may_run_jobs_twice(&self) -> bool {
+        self.info.release().is_none_or(|release| release < (2, 4, 0))
+    }
+
     /// Calls an RPC that only reads, and goes on with it when this is not waited for any longer.
-    async fn to_the_end<Res: Reply>(
+    async fn read_to_the_end<Res: Reply>(
         &self,
         rpc: &'static str,
         name: &CollectionName,
         request: impl Message + 'static,
     ) -> Result<Res, RpcError> {
         let (client, database) = (self.clone(), name.database.clone());
-        let counted = Unanswered::count(&self.unanswered);
-        let call = tokio::spawn(async move {
-            let _counted = counted;
-            client.call(rpc, &database, &request, Repeat::Freely).await
-        });
-        call.await.map_err(|e| RpcError::malformed(rpc, format!("it was stopped: {e}")))?
+        let call = async move { client.call(rpc, &database, &request, Repeat::Freely).await };
+        self.to_the_end(rpc, call).await?
     }
 
-    /// Waits for what [`Client::bulk_job`] and [`Client::bulk_jobs`] have asked and nobody has waited
-    /// for. To be called before the process ends.
+    /// Does `work` with an RPC, and goes on with it when this is not waited for any longer.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        rpc: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let counted = Unanswered::count(&self.unanswered);
+        let work = tokio::spawn(async move {
+            let _counted = counted;
+            work.await
+        });
+        work.await.map_err(|e| RpcError::malformed(rpc, format!("it was stopped: {e}")))
+    }
+
+    /// Waits for what [`Client::to_the_end`] has begun and nobody has waited for. To be called before
+    /// the process ends.
     pub async fn last_replies(&self) {
         let all = async {
             while self.unanswered.load(Ordering::Relaxed) > 0 {

@@ -26,7 +26,7 @@ from conftest import Servers
 from moves import tokens
 from oracle import Cluster, compare_rows
 from proxy import Proxy
-from tool import Result, Tool, wait_for
+from tool import Result, Tool, text_now, wait_for
 
 ROWS = 2400
 CUTS = 12 if not os.environ.get("SOAK") else 200
@@ -170,7 +170,7 @@ def test_a_target_that_refuses_connections_for_a_while(
         args = ("import", snapshot.url("snap"), "--target", proxy.uri, "--rename", f"{docs.name}={name}", "--journal", str(journal), "-j", "1", "--json")
         process = tool.start(*args, env=tokens(target=target))
         try:
-            goes_away(proxy, process, lambda: journal.exists() and "loaded" in journal.read_text(), 4)
+            goes_away(proxy, process, lambda: "loaded" in text_now(journal), 4)
             out, err = process.communicate(timeout=exits.TIMEOUT)
         finally:
             process.kill()
@@ -226,7 +226,7 @@ def test_a_target_that_is_killed_and_starts_again(
             args = ("import", snapshot.url("snap"), "--target", proxy.uri, "--journal", str(journal), "-j", "1")
             process = tool.start(*args, "--json", env=tokens(target=target))
             try:
-                wait_for("some parts", lambda: journal.exists() and journal.read_text().count('"loaded"') > 3 or process.poll() is not None, every=0.001)
+                wait_for("some parts", lambda: text_now(journal).count('"loaded"') > 3 or process.poll() is not None, every=0.001)
                 assert process.poll() is None, process.communicate()
                 server.crash()
                 time.sleep(1)

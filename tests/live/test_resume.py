@@ -28,7 +28,7 @@ from conftest import Servers
 from moves import nothing_changes, says, tokens
 from oracle import Cluster, compare_rows
 from proxy import Proxy
-from tool import Result, Tool, wait_for
+from tool import Result, Tool, text_now, wait_for
 
 SOAK = bool(os.environ.get("SOAK"))
 ROWS = 2400
@@ -119,7 +119,7 @@ class Import:
         return self.tool.run(*self.args, *more, code=code, env=self.env)
 
     def lines(self, event: str) -> int:
-        text = self.journal.read_text() if self.journal.exists() else ""
+        text = text_now(self.journal)
         return len(re.findall(f'"event":"{event}"', text))
 
     def whole(self) -> None:

@@ -161,6 +161,14 @@ def wait_for(what: str, condition: Callable[[], Any], timeout: float = 60, every
     return value
 
 
+def text_now(path: pathlib.Path) -> str:
+    """A file's text; empty if it is not there yet, or no longer."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def end(process: subprocess.Popen, how: signal.Signals, timeout: float = 60) -> tuple[int, str, str]:
     """Sends a signal and returns exit code, stdout and stderr."""
     process.send_signal(how)
