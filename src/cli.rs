@@ -5,7 +5,7 @@
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::export::{Effort, Shard, Share};
-use crate::milvus::{Endpoint, Tls, Token};
+use crate::milvus::{Endpoint, Side, Tls, Token};
 use crate::opened::Trust;
 use crate::progress::Show;
 use crate::report::{self, Format};
@@ -1033,21 +1033,19 @@ impl DoctorArgs {
 
 impl SourceArgs {
     fn endpoint(&self, uri: &str) -> Result<Endpoint> {
-        let token =
-            token("MILVUS_HANDOFF_SOURCE_TOKEN", "--source-token-file", self.source_token_file.as_ref())?;
+        let token = token(Side::Source, self.source_token_file.as_ref())?;
         let tls =
             Tls { ca: self.source_ca.clone(), cert: self.source_cert.clone(), key: self.source_key.clone() };
-        Endpoint::parse(uri, token, tls)
+        Ok(Endpoint::parse(uri, token, tls)?.on(Side::Source))
     }
 }
 
 impl TargetArgs {
     fn endpoint(&self, uri: &str) -> Result<Endpoint> {
-        let token =
-            token("MILVUS_HANDOFF_TARGET_TOKEN", "--target-token-file", self.target_token_file.as_ref())?;
+        let token = token(Side::Target, self.target_token_file.as_ref())?;
         let tls =
             Tls { ca: self.target_ca.clone(), cert: self.target_cert.clone(), key: self.target_key.clone() };
-        Endpoint::parse(uri, token, tls)
+        Ok(Endpoint::parse(uri, token, tls)?.on(Side::Target))
     }
 }
 
@@ -1157,18 +1155,19 @@ fn read_small(flag: &str, path: &Path) -> Result<String> {
 }
 
 /// A secret from a file or from the environment; never from the command line, which others see.
-fn token(variable: &str, flag: &str, file: Option<&PathBuf>) -> Result<Option<Token>> {
+fn token(side: Side, file: Option<&PathBuf>) -> Result<Option<Token>> {
+    let (variable, flag) = (side.token_variable(), side.token_flag());
     if let Some(path) = file {
         let text = std::fs::read_to_string(path).map_err(|e| {
             Error::new(ErrorKind::Usage, format!("cannot read the file of {flag}, {}", path.display()))
                 .because(e)
                 .hint(format!("check the path and who may read it, or set {variable}"))
         })?;
-        return Ok(Some(Token::new(&text)));
+        return Ok(Some(Token::new(&text).given_in(format!("the file of {flag}"))));
     }
     match std::env::var(variable) {
         Ok(text) if text.trim().is_empty() => Ok(None),
-        Ok(text) => Ok(Some(Token::new(&text))),
+        Ok(text) => Ok(Some(Token::new(&text).given_in(variable))),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Error::new(ErrorKind::Usage, format!("{variable} is not UTF-8")))
