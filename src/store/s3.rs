@@ -15,12 +15,14 @@
 //! `AWS_MAX_ATTEMPTS` only, a private certificate authority is named by `SSL_CERT_FILE` (not
 //! `AWS_CA_BUNDLE`), and proxies are not used.
 
+use super::credentials::{self, Profile};
 use super::replies::Replies;
 use super::{Body, CopySource, Entry, Head, LockMode, Put, Settings, Store, check_key, printable, too_large};
 use crate::digest::{Hasher, Sha256};
 use crate::error::{Code, Error, ErrorKind, Result};
 use async_trait::async_trait;
 use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::client::error::ImdsError;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::retry::RetryConfig;
@@ -160,6 +162,8 @@ struct Place {
     ignores_conditions: AtomicBool,
     /// Whether the credentials are for this bucket alone.
     own_credentials: bool,
+    /// The profile that was named.
+    profile: Option<Profile>,
 }
 
 impl S3 {
@@ -176,6 +180,13 @@ impl S3 {
         access: &Access,
         settings: &Settings,
     ) -> Result<Self> {
+        let named = match &access.keys {
+            Some(_) => None,
+            None => Profile::named(access.profile.as_deref()),
+        };
+        if let Some(named) = &named {
+            named.refuse_unknown().await?;
+        }
         let mut profile = ProfileFileRegionProvider::builder();
         if let Some(name) = &access.profile {
             profile = profile.profile_name(name);
@@ -207,6 +218,7 @@ impl S3 {
         }
         let mut place = S3::place_with(bucket, prefix, &loader.load().await, settings)?;
         place.own_credentials = access.own_credentials();
+        place.profile = named;
         Ok(S3(Arc::new(place)))
     }
 
@@ -279,6 +291,7 @@ impl S3 {
             clock,
             ignores_conditions: AtomicBool::new(false),
             own_credentials: false,
+            profile: None,
         })
     }
 }
@@ -915,20 +928,21 @@ impl Place {
         let root = printable(&root_cause(error));
         let again = "check the network and AWS_ENDPOINT_URL_S3, then run the same command again";
         if let Some(credentials) = find::<CredentialsError>(error) {
-            return match credentials {
-                CredentialsError::CredentialsNotLoaded(_) => Failure::new(
-                    Fate::Final,
-                    Code::BucketCredentials,
-                    format!("{what}: no AWS credentials were found"),
-                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-                ),
-                _ => Failure::new(
-                    Fate::Final,
-                    Code::BucketCredentials,
-                    format!("{what}: the AWS credentials could not be loaded: {root}"),
-                    "check AWS_PROFILE and what it refers to; log in again if that is a session",
-                ),
+            // The last place that is asked; a machine that is not in a cloud may answer as it likes.
+            let machine = match find::<ImdsError>(credentials) {
+                Some(ImdsError::ErrorResponse(reply)) => {
+                    Some(format!("HTTP status {}", reply.response().status()))
+                }
+                Some(_) => Some(root.clone()),
+                None => None,
             };
+            let missing = matches!(credentials, CredentialsError::CredentialsNotLoaded(_));
+            let error = match (missing, machine) {
+                (true, None) => credentials::missing(&what, self.profile.as_ref()),
+                (_, Some(reply)) => credentials::machine_gives_none(&what, &reply),
+                (false, None) => credentials::not_loaded(&what, self.profile.as_ref(), &root),
+            };
+            return Failure { fate: Fate::Final, error };
         }
         match error {
             SdkError::DispatchFailure(_)
@@ -1002,7 +1016,8 @@ impl Place {
             ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => failure(
                 Fate::Final,
                 Expired,
-                "refresh the AWS credentials and run the same command again: it goes on from here",
+                "the session of these AWS credentials has expired: renew AWS_SESSION_TOKEN and its keys, or log in again for \
+                 AWS_PROFILE, then run the same command again: it goes on from here",
             ),
             ("RequestTimeTooSkewed", _) => {
                 failure(Fate::Final, Clock, "set this machine's clock and run the same command again")
