@@ -49,19 +49,19 @@ pub struct Cli {
     pub command: Command,
 
     /// Print one JSON document with the result on stdout, and nothing else there.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 
     /// How to show progress on stderr.
-    #[arg(long, global = true, value_name = "HOW", value_enum)]
+    #[arg(long, global = true, value_name = "HOW", value_enum, display_order = 901)]
     progress: Option<Show>,
 
     /// Show no progress and no warnings.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 902)]
     pub quiet: bool,
 
     /// Say more on stderr; twice for every request.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 903)]
     pub verbose: u8,
 }
 
