@@ -154,7 +154,8 @@ Examples:
 const DOCTOR_ABOUT: &str = "\
 Find out what will work and what will not, before a long run.
 
-Of a server: name, network, encryption, credentials, version, privileges, load states, quotas. Nothing is changed there.
+Of a server: name, network, encryption, credentials, version, privileges, load states, quotas. Nothing is changed there. Of \
+a target, with a snapshot that is there: whether the names that an import would make are free.
 Of a place for snapshots: every verb that is used, create-only puts, checksums, the clock. Whoever exports, or names no \
 server, is taken to write there: a probe object is put beside the snapshot and removed again. With `--target` alone the \
 snapshot is only read.";

@@ -376,15 +376,24 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
 
 /// Signatures that hold, and those that nobody asked to check; bad ones are problems or warnings.
 fn signatures_text(text: &mut String, signatures: &[Found]) {
+    let mut unchecked = false;
     for found in signatures {
         let Some(id) = found.key_id else { continue };
         let _ = match &found.state {
             State::Valid(comment) => writeln!(text, "signed by the trusted key {id}: {}", one_line(comment)),
             State::Unchecked => {
-                writeln!(text, "names the key {id} as a signer, which is not among trusted keys: not checked")
+                unchecked = true;
+                writeln!(
+                    text,
+                    "there is a signature that names the key {id}, which is not among trusted keys: not checked"
+                )
             }
             State::Invalid(_) => Ok(()),
         };
+    }
+    if unchecked {
+        let how = "to check it, get that signer's public key, not through the bucket, and give it with `--trusted-key`";
+        let _ = writeln!(text, "  {how}");
     }
 }
 

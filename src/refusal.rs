@@ -65,7 +65,8 @@ pub fn refusal(refused: &clap::Error, command: &str) -> Error {
             }
         }
         ErrorKind::ValueValidation => {
-            let why = refused.source().map(|why| format!(": {why}")).unwrap_or_default();
+            let why =
+                refused.source().map(|why| format!(": {why}").replace("..=", " to ")).unwrap_or_default();
             usage(format!("`{arg}` cannot be {value:?}{why}"))
                 .hint(format!("`{place} --help` says what it may be"))
         }

@@ -459,6 +459,24 @@ async fn locks_keys_owners_and_payers_on_the_wire() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_cannot_lock_is_said_so() {
+    for text in ["Bucket is missing Object Lock Configuration", "Bucket is missing ObjectLockConfiguration"] {
+        let body = format!("<Error><Code>InvalidRequest</Code><Message>{text}</Message></Error>");
+        let server = Server::start(move |_, _| Some(reply(400, body.clone())));
+        let store = open_s3_with("bucket", PREFIX, &config(&server.endpoint, 3), &settings()).unwrap();
+        let failed = error(put(&store, "PLAN.json", b"x").await);
+        assert_eq!(failed.code().text(), "MH-BUCKET-CANNOT", "{failed}");
+        assert!(failed.to_string().contains(text), "{failed}");
+        assert!(failed.hint_text().unwrap().starts_with("the bucket has no object lock"), "{failed:?}");
+        assert_eq!(server.methods(), ["PUT"], "that is final");
+    }
+    let server = Server::start(|_, _| Some(refusal(403, "AccessDenied")));
+    let store = open_s3_with("bucket", PREFIX, &config(&server.endpoint, 1), &settings()).unwrap();
+    let failed = error(put(&store, "PLAN.json", b"x").await);
+    assert!(failed.hint_text().unwrap().contains("s3:PutObjectRetention"), "{failed:?}");
+}
+
+#[tokio::test]
 async fn a_local_folder_has_no_locks() {
     let folder = tempfile::tempdir().unwrap();
     let url = SnapshotUrl::File { path: folder.path().join("snap") };

@@ -5,6 +5,8 @@ use crate::error::{Code, Error, ErrorKind, Result};
 use crate::loaded::{self, Reads};
 use crate::milvus::{Client, Endpoint, Grants, ServerKind, View};
 use crate::schema::CollectionName;
+use crate::select::Renames;
+use crate::snapshot::Manifest;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -15,22 +17,60 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Collections that are looked at one by one.
 const MAX_COLLECTIONS: usize = 200;
 
+/// Names that are taken of which so many are listed.
+const NAMED: usize = 20;
+
 /// Before this release nothing here was tried.
 const OLDEST: (u32, u32, u32) = (2, 3, 0);
 
-/// Looks at the server that `endpoint` names.
-pub(super) async fn check(about: About, endpoint: &Endpoint, checks: &mut Checks) {
+/// Looks at the server that `endpoint` names. Gives it, if it can be asked for more.
+pub(super) async fn check(about: About, endpoint: &Endpoint, checks: &mut Checks) -> Option<Client> {
     if !reachable(about, endpoint, checks).await {
-        return;
+        return None;
     }
-    let Some(server) = connected(about, endpoint, checks).await else { return };
+    let server = connected(about, endpoint, checks).await?;
     version(about, &server, checks);
-    let Some(collections) = visible(about, &server, checks).await else { return };
+    let collections = visible(about, &server, checks).await?;
     match about {
         About::Source => readable(about, &server, &collections, checks).await,
         About::Target | About::Snapshot => grants(about, endpoint, &server, checks).await,
     }
     quotas(about, &server, checks).await;
+    Some(server)
+}
+
+/// Whether the names that an import of this snapshot would make are free on the target. Renames and
+/// selections are the import's own, so one that is taken need not be in its way.
+pub(super) async fn names(target: &Client, manifest: &Manifest, checks: &mut Checks) {
+    let sources: Vec<_> = manifest.collections.iter().map(|c| c.meta.name.clone()).collect();
+    // Two that come to one name are the import's to refuse.
+    let Ok(targets) = Renames::default().apply(&sources, target.database.as_deref()) else { return };
+    let mut taken = Vec::new();
+    for (collection, name) in manifest.collections.iter().zip(&targets).take(MAX_COLLECTIONS) {
+        let aliases = collection.meta.aliases.iter();
+        let aliases = aliases.map(|alias| (CollectionName::new(&name.database, alias), "alias "));
+        for (name, what) in std::iter::once((name.clone(), "")).chain(aliases) {
+            match target.describe(&name).await {
+                Ok(None) => {}
+                Ok(Some(_)) => taken.push(format!("{what}{name}")),
+                Err(error) => {
+                    checks.note(About::Target, "names", format!("not told: {error}"), "");
+                    return;
+                }
+            }
+        }
+    }
+    if taken.is_empty() {
+        let count = targets.len().min(MAX_COLLECTIONS);
+        checks.good(About::Target, "names", format!("free for all {count} collections of the snapshot"));
+    } else {
+        let fix = "import under other names with `--rename`, leave collections out with `-c` or aliases with `--no-aliases`, \
+                   or drop what is there; an interrupted import goes on with what it has made itself";
+        let more = taken.len().saturating_sub(NAMED);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        taken.truncate(NAMED);
+        checks.note(About::Target, "names", format!("taken already: {}{rest}", taken.join(", ")), fix);
+    }
 }
 
 /// Name and network: whether anything answers there at all.

@@ -736,7 +736,21 @@ impl Place {
 
     fn judge_put(&self, key: &str, error: &SdkError<PutObjectError>) -> Failure {
         let name = if key.is_empty() { "an empty object".to_owned() } else { printable(key) };
-        let mut failure = self.judge(format!("cannot put {name} in {self}"), "s3:PutObject", error);
+        let locks = self.settings.lock.is_some();
+        let needs = if locks { "s3:PutObject and s3:PutObjectRetention" } else { "s3:PutObject" };
+        let mut failure = self.judge(format!("cannot put {name} in {self}"), needs, error);
+        // "Bucket is missing Object Lock Configuration" (AWS), "... ObjectLockConfiguration" (others).
+        let said = error.message().unwrap_or_default().to_ascii_lowercase().replace(' ', "");
+        if locks && error.code() == Some("InvalidRequest") && said.contains("objectlock") {
+            failure = Failure::new(
+                Fate::Final,
+                Code::BucketCannot,
+                failure.error.message(),
+                "the bucket has no object lock: have it switched on there, which also turns on versioning, or use a bucket \
+                 that was made with it, or leave out `--object-lock` and `--retain-until`",
+            );
+            return failure;
+        }
         let status = error.raw_response().map(|reply| reply.status().as_u16());
         if status == Some(501) {
             failure.error = Error::new(Code::BucketCannot, failure.error.message()).hint(

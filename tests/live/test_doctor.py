@@ -68,6 +68,26 @@ def test_all_is_well_before_an_import(tool: Tool, quiet_target: Cluster, small: 
     assert {"get", "digest", "list"} <= set(verdicts(result, "snapshot")), result
 
 
+def test_names_that_are_taken(tool: Tool, clusters: Servers, unique: str, folder_bucket: FolderBucket) -> None:
+    server = clusters("lite322")
+    spec = data.plain(unique, 20, aliases=[f"{unique}_live"])
+    server.fill(spec)
+    url = folder_bucket.url("snap")
+    tool.run("export", url, "--source", server.uri, "-c", unique)
+
+    def names() -> dict:
+        result = tool.run("doctor", url, "--target", server.uri)
+        return next(c for c in result.doc["checks"] if (c["about"], c["check"]) == ("target", "names"))
+
+    taken = names()
+    assert taken["verdict"] == "note" and "`--rename`" in taken["fix"], taken
+    assert taken["says"] == f"taken already: default.{unique}, alias default.{unique}_live", taken
+    server.client().drop_alias(f"{unique}_live")
+    server.client().drop_collection(unique)
+    free = names()
+    assert (free["verdict"], free["says"]) == ("good", "free for all 1 collections of the snapshot"), free
+
+
 def test_a_wrong_password(tool: Tool, source: Cluster) -> None:
     env = {"MILVUS_HANDOFF_SOURCE_TOKEN": "root:not-the-password"}
     result = tool.run("doctor", "--source", source.uri, env=env, code=exits.DENIED)
