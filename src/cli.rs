@@ -755,7 +755,6 @@ pub struct ReportArgs {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Where a snapshot is or will be: s3://bucket/prefix/name or file:///folder/name.
-    #[arg(required_unless_present_any = ["source", "target"])]
     pub snapshot: Option<String>,
 
     /// A server to export from: http[s]://host:port[/database].
@@ -1024,6 +1023,11 @@ impl WriteArgs {
 impl DoctorArgs {
     /// The source, the target and the place of the snapshot, as far as they were named.
     pub fn places(&self) -> Result<(Option<Endpoint>, Option<Endpoint>, Option<SnapshotUrl>)> {
+        if self.source.is_none() && self.target.is_none() && self.snapshot.is_none() {
+            return Err(Error::new(ErrorKind::Usage, "there is nothing to look at").hint(
+                "name a snapshot, `--source URI`, `--target URI`, or several of them; `milvus-handoff doctor --help` has examples",
+            ));
+        }
         Ok((
             self.source.as_deref().map(|uri| self.from.endpoint(uri)).transpose()?,
             self.target.as_deref().map(|uri| self.into.endpoint(uri)).transpose()?,

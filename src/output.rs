@@ -171,7 +171,9 @@ fn of_export(command: &str, done: &str, url: &str, outcome: &export::Outcome) ->
     if planned {
         let _ = writeln!(
             text,
-            "\nPlan: would export about {totals} from {} to {url}; nothing was touched",
+            "\nPlan: would export {}, about {} from {} to {url}; nothing was touched",
+            plural(outcome.totals.collections, "collection"),
+            amount_text(&outcome.totals),
             one_line(&outcome.source)
         );
     } else {
@@ -863,9 +865,12 @@ pub(crate) fn plural(n: u64, one: &str) -> String {
 }
 
 pub(crate) fn totals_text(totals: &Totals) -> String {
+    format!("{}, {}", plural(totals.collections, "collection"), amount_text(totals))
+}
+
+fn amount_text(totals: &Totals) -> String {
     format!(
-        "{}, {}, {} in {}",
-        plural(totals.collections, "collection"),
+        "{}, {} in {}",
         plural(totals.rows, "row"),
         HumanBytes(totals.bytes),
         plural(totals.parts, "part")

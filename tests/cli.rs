@@ -187,6 +187,7 @@ const FAILURES: &[(i32, &[&str])] = &[
     (2, &["export", "[new]", "--source", "[nobody]", "--source-token", "root:secret"]),
     (2, &["export", "[new]", "--source", "[nobody]", "--token=root:secret"]),
     (2, &["-q"]),
+    (2, &["doctor"]),
     (2, &["export"]),
     (2, &["import", "[good]", "--target", "[nobody]", "--via", "bulk"]),
     (2, &["import", "[good]", "--target", "[nobody]", "--stage-region", "x"]),

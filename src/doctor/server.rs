@@ -62,7 +62,8 @@ pub(super) async fn names(target: &Client, manifest: &Manifest, checks: &mut Che
     }
     if taken.is_empty() {
         let count = targets.len().min(MAX_COLLECTIONS);
-        checks.good(About::Target, "names", format!("free for all {count} collections of the snapshot"));
+        let says = format!("free for what the snapshot has: {}", counted(count, "collection"));
+        checks.good(About::Target, "names", says);
     } else {
         let fix = "import under other names with `--rename`, leave collections out with `-c` or aliases with `--no-aliases`, \
                    or drop what is there; an interrupted import goes on with what it has made itself";
@@ -189,7 +190,11 @@ async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<V
             checks.good(about, "collections", format!("the database {database:?} will be created"));
         }
         None => {
-            let says = format!("{} in {databases} databases can be seen", found.len());
+            let says = format!(
+                "{} in {} can be seen",
+                counted(found.len(), "collection"),
+                counted(databases, "database")
+            );
             match found.is_empty() && about == About::Source {
                 true => checks.note(about, "collections", says, "an export would have nothing to do"),
                 false => checks.good(about, "collections", says),
@@ -197,6 +202,10 @@ async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<V
         }
     }
     Some(found)
+}
+
+fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
 /// What an export asks of every collection: descriptions, load states, and one count.
@@ -224,7 +233,11 @@ async fn readable(about: About, server: &Client, collections: &[CollectionName],
         }
     }
     match refused.first() {
-        None => checks.good(about, "privileges", format!("{} can be described and read", reads.len())),
+        None => checks.good(
+            about,
+            "privileges",
+            format!("{} can be described and read", counted(reads.len(), "collection")),
+        ),
         Some(first) => checks.bad(about, "privileges", first),
     }
     if !foreign.is_empty() {

@@ -85,7 +85,7 @@ def test_names_that_are_taken(tool: Tool, clusters: Servers, unique: str, folder
     server.client().drop_alias(f"{unique}_live")
     server.client().drop_collection(unique)
     free = names()
-    assert (free["verdict"], free["says"]) == ("good", "free for all 1 collections of the snapshot"), free
+    assert (free["verdict"], free["says"]) == ("good", "free for what the snapshot has: 1 collection"), free
 
 
 def test_a_wrong_password(tool: Tool, source: Cluster) -> None:
