@@ -742,14 +742,13 @@ impl Place {
         // "Bucket is missing Object Lock Configuration" (AWS), "... ObjectLockConfiguration" (others).
         let said = error.message().unwrap_or_default().to_ascii_lowercase().replace(' ', "");
         if locks && error.code() == Some("InvalidRequest") && said.contains("objectlock") {
-            failure = Failure::new(
+            return Failure::new(
                 Fate::Final,
                 Code::BucketCannot,
                 failure.error.message(),
-                "the bucket has no object lock: have it switched on there, which also turns on versioning, or use a bucket \
-                 that was made with it, or leave out `--object-lock` and `--retain-until`",
+                "the bucket has no object lock: have it switched on there (it needs versioning), use a bucket that was made \
+                 with it, or leave out `--object-lock` and `--retain-until`",
             );
-            return failure;
         }
         let status = error.raw_response().map(|reply| reply.status().as_u16());
         if status == Some(501) {
