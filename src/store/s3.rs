@@ -12,8 +12,8 @@
 //!
 //! Settings come from the usual AWS variables and profiles. What differs: the region is not asked
 //! from EC2 (it would take seconds everywhere else), tries default to 5 and are set by
-//! `AWS_MAX_ATTEMPTS` only, a private certificate authority is named by `SSL_CERT_FILE` (not
-//! `AWS_CA_BUNDLE`), and proxies are not used.
+//! `AWS_MAX_ATTEMPTS` only, a profile that is named and does not exist is refused, a private
+//! certificate authority is named by `SSL_CERT_FILE` (not `AWS_CA_BUNDLE`), and proxies are not used.
 
 use super::credentials::{self, Profile};
 use super::replies::Replies;
