@@ -5,7 +5,7 @@
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::export::{Effort, Shard, Share};
-use crate::milvus::{Endpoint, Tls, Token};
+use crate::milvus::{Endpoint, Side, Tls, Token};
 use crate::opened::Trust;
 use crate::progress::Show;
 use crate::report::{self, Format};
@@ -49,19 +49,19 @@ pub struct Cli {
     pub command: Command,
 
     /// Print one JSON document with the result on stdout, and nothing else there.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub json: bool,
 
     /// How to show progress on stderr.
-    #[arg(long, global = true, value_name = "HOW", value_enum)]
+    #[arg(long, global = true, value_name = "HOW", value_enum, display_order = 901)]
     progress: Option<Show>,
 
     /// Show no progress and no warnings.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 902)]
     pub quiet: bool,
 
     /// Say more on stderr; twice for every request.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 903)]
     pub verbose: u8,
 }
 
@@ -154,7 +154,8 @@ Examples:
 const DOCTOR_ABOUT: &str = "\
 Find out what will work and what will not, before a long run.
 
-Of a server: name, network, encryption, credentials, version, privileges, load states, quotas. Nothing is changed there.
+Of a server: name, network, encryption, credentials, version, privileges, load states, quotas. Nothing is changed there. Of \
+a target, with a snapshot that is there: whether the names that an import would make are free.
 Of a place for snapshots: every verb that is used, create-only puts, checksums, the clock. Whoever exports, or names no \
 server, is taken to write there: a probe object is put beside the snapshot and removed again. With `--target` alone the \
 snapshot is only read.";
@@ -754,7 +755,6 @@ pub struct ReportArgs {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Where a snapshot is or will be: s3://bucket/prefix/name or file:///folder/name.
-    #[arg(required_unless_present_any = ["source", "target"])]
     pub snapshot: Option<String>,
 
     /// A server to export from: http[s]://host:port[/database].
@@ -1023,6 +1023,11 @@ impl WriteArgs {
 impl DoctorArgs {
     /// The source, the target and the place of the snapshot, as far as they were named.
     pub fn places(&self) -> Result<(Option<Endpoint>, Option<Endpoint>, Option<SnapshotUrl>)> {
+        if self.source.is_none() && self.target.is_none() && self.snapshot.is_none() {
+            return Err(Error::new(ErrorKind::Usage, "there is nothing to look at").hint(
+                "name a snapshot, `--source URI`, `--target URI`, or several of them; `milvus-handoff doctor --help` has examples",
+            ));
+        }
         Ok((
             self.source.as_deref().map(|uri| self.from.endpoint(uri)).transpose()?,
             self.target.as_deref().map(|uri| self.into.endpoint(uri)).transpose()?,
@@ -1033,21 +1038,19 @@ impl DoctorArgs {
 
 impl SourceArgs {
     fn endpoint(&self, uri: &str) -> Result<Endpoint> {
-        let token =
-            token("MILVUS_HANDOFF_SOURCE_TOKEN", "--source-token-file", self.source_token_file.as_ref())?;
+        let token = token(Side::Source, self.source_token_file.as_ref())?;
         let tls =
             Tls { ca: self.source_ca.clone(), cert: self.source_cert.clone(), key: self.source_key.clone() };
-        Endpoint::parse(uri, token, tls)
+        Ok(Endpoint::parse(uri, token, tls)?.on(Side::Source))
     }
 }
 
 impl TargetArgs {
     fn endpoint(&self, uri: &str) -> Result<Endpoint> {
-        let token =
-            token("MILVUS_HANDOFF_TARGET_TOKEN", "--target-token-file", self.target_token_file.as_ref())?;
+        let token = token(Side::Target, self.target_token_file.as_ref())?;
         let tls =
             Tls { ca: self.target_ca.clone(), cert: self.target_cert.clone(), key: self.target_key.clone() };
-        Endpoint::parse(uri, token, tls)
+        Ok(Endpoint::parse(uri, token, tls)?.on(Side::Target))
     }
 }
 
@@ -1157,18 +1160,19 @@ fn read_small(flag: &str, path: &Path) -> Result<String> {
 }
 
 /// A secret from a file or from the environment; never from the command line, which others see.
-fn token(variable: &str, flag: &str, file: Option<&PathBuf>) -> Result<Option<Token>> {
+fn token(side: Side, file: Option<&PathBuf>) -> Result<Option<Token>> {
+    let (variable, flag) = (side.token_variable(), side.token_flag());
     if let Some(path) = file {
         let text = std::fs::read_to_string(path).map_err(|e| {
             Error::new(ErrorKind::Usage, format!("cannot read the file of {flag}, {}", path.display()))
                 .because(e)
                 .hint(format!("check the path and who may read it, or set {variable}"))
         })?;
-        return Ok(Some(Token::new(&text)));
+        return Ok(Some(Token::new(&text).given_in(format!("the file of {flag}"))));
     }
     match std::env::var(variable) {
         Ok(text) if text.trim().is_empty() => Ok(None),
-        Ok(text) => Ok(Some(Token::new(&text))),
+        Ok(text) => Ok(Some(Token::new(&text).given_in(variable))),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Error::new(ErrorKind::Usage, format!("{variable} is not UTF-8")))

@@ -124,6 +124,7 @@ impl Error {
     /// Adds to what there is to do next.
     pub fn also_hint(mut self, hint: &str) -> Self {
         self.0.hint = Some(match self.0.hint.take() {
+            Some(question) if question.ends_with('?') => format!("{question} {hint}"),
             Some(first) => format!("{first}; {hint}"),
             None => hint.to_string(),
         });

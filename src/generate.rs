@@ -3,7 +3,8 @@
 //! Owns: finding the command that is meant. Does not own: what the commands are (`cli`).
 
 use crate::cli::Cli;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
+use crate::refusal::no_command;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -22,10 +23,7 @@ pub fn man_page(about: Option<&str>) -> Result<String> {
     tool.build();
     let command = match about {
         None => tool,
-        Some(name) => tool.find_subcommand(name).cloned().ok_or_else(|| {
-            Error::new(Code::Usage, format!("there is no command {name:?}"))
-                .hint("`milvus-handoff --help` lists the commands")
-        })?,
+        Some(name) => tool.find_subcommand(name).cloned().ok_or_else(|| no_command(name))?,
     };
     let mut page = Vec::new();
     let written = clap_mangen::Man::new(command).render(&mut page);

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! main -> cli, output, next, generate   what users type and read, and what comes after
+//!   refusal                           what is wrong with what they typed
 //!   report  diff                      stories whose results are put into words beside them
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
 //!   inspect  sign    keygen  doctor
@@ -40,6 +41,7 @@ pub mod output;
 pub mod pages;
 pub mod part;
 pub mod progress;
+pub mod refusal;
 pub mod report;
 pub mod schema;
 pub mod select;

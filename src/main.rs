@@ -1,6 +1,6 @@
 //! Parse, run, exit code.
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use milvus_handoff::cli::{Cli, Command};
 use milvus_handoff::error::{Code, Error, ErrorKind, Result};
 use milvus_handoff::export::Shard;
@@ -8,7 +8,8 @@ use milvus_handoff::output::{self, Output};
 use milvus_handoff::progress::Stderr;
 use milvus_handoff::stop::Stop;
 use milvus_handoff::{
-    compare, diff, doctor, export, generate, import, inspect, keygen, next, report, sign, store, verify,
+    compare, diff, doctor, export, generate, import, inspect, keygen, next, refusal, report, sign, store,
+    verify,
 };
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ async fn command() -> ExitCode {
     log_to_stderr(cli.verbose, cli.quiet);
     let code = match run(&cli).await {
         Ok((result, code)) => print(&cli, &result).map(|()| code),
-        Err(error) => report(&cli, &error),
+        Err(error) => say(&error, cli.command.name(), cli.json),
     };
     // Only a broken pipe stops us from printing; nobody is left to tell.
     ExitCode::from(code.unwrap_or(ErrorKind::Internal.exit_code()))
@@ -212,15 +213,15 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Prints a failure: what failed, why, what next.
-fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
+/// Prints a failure of a command: what failed, why, what next.
+fn say(error: &Error, command: &str, as_document: bool) -> std::io::Result<u8> {
     let mut stderr = std::io::stderr();
     writeln!(stderr, "{} {}", label(&title(error.code()), "31"), output::one_line(&error.to_string()))?;
     if let Some(hint) = error.hint_text() {
         writeln!(stderr, "{} {}", label("hint:", "36"), output::one_line(hint))?;
     }
-    if cli.json {
-        let document = output::failure(cli.command.name(), error);
+    if as_document {
+        let document = output::failure(command, error);
         writeln!(std::io::stdout(), "{}", output::json_line(&document))?;
     }
     Ok(error.kind().exit_code())
@@ -228,33 +229,20 @@ fn report(cli: &Cli, error: &Error) -> std::io::Result<u8> {
 
 /// A command line that clap refuses, or help that was asked for. With `--json` on the line the
 /// refusal is a document too.
-fn refuse(refusal: &clap::Error) -> ExitCode {
-    if !refusal.use_stderr() {
-        let _ = refusal.print();
-        return ExitCode::SUCCESS;
-    }
-    let rendered = refusal.render();
-    let plain = rendered.to_string();
-    let shown = if colours() { rendered.ansi().to_string() } else { plain.clone() };
+fn refuse(refused: &clap::Error) -> ExitCode {
+    let asked = !refused.use_stderr();
     // Without anything on the line there is help instead of a refusal.
-    let shown = match plain.starts_with("error:") {
-        true => shown.replacen("error:", &title(Code::Usage), 1),
-        false => shown,
-    };
-    let _ = write!(std::io::stderr(), "{shown}");
-    // An argument that is not UTF-8 may be the very reason for the refusal.
-    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    if args.iter().any(|arg| arg == "--json") {
-        let said = plain.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
-        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
-        let first = said.join(" ").trim_start_matches("error: ").to_string();
-        let error = Error::new(Code::Usage, first).hint("see --help");
-        let known = |arg: &String| Cli::command().find_subcommand(arg).is_some();
-        let command = args.into_iter().skip(1).find(known).unwrap_or_default();
-        let document = output::failure(&command, &error);
-        let _ = writeln!(std::io::stdout(), "{}", output::json_line(&document));
+    if asked || refused.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = refused.print();
+        return ExitCode::from(if asked { 0 } else { ErrorKind::Usage.exit_code() });
     }
-    ExitCode::from(ErrorKind::Usage.exit_code())
+    // An argument that is not UTF-8 may be the very reason for the refusal.
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    let args: Vec<String> = args.collect();
+    let command = refusal::command_of(&args);
+    let error = refusal::refusal(refused, command);
+    let code = say(&error, command, args.iter().any(|arg| arg == "--json"));
+    ExitCode::from(code.unwrap_or(ErrorKind::Internal.exit_code()))
 }
 
 /// What an error begins with: its code can be looked up in `docs/errors.md`.

@@ -171,7 +171,9 @@ fn of_export(command: &str, done: &str, url: &str, outcome: &export::Outcome) ->
     if planned {
         let _ = writeln!(
             text,
-            "\nPlan: would export about {totals} from {} to {url}; nothing was touched",
+            "\nPlan: would export {}, about {} from {} to {url}; nothing was touched",
+            plural(outcome.totals.collections, "collection"),
+            amount_text(&outcome.totals),
             one_line(&outcome.source)
         );
     } else {
@@ -376,15 +378,24 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
 
 /// Signatures that hold, and those that nobody asked to check; bad ones are problems or warnings.
 fn signatures_text(text: &mut String, signatures: &[Found]) {
+    let mut unchecked = false;
     for found in signatures {
         let Some(id) = found.key_id else { continue };
         let _ = match &found.state {
             State::Valid(comment) => writeln!(text, "signed by the trusted key {id}: {}", one_line(comment)),
             State::Unchecked => {
-                writeln!(text, "names the key {id} as a signer, which is not among trusted keys: not checked")
+                unchecked = true;
+                writeln!(
+                    text,
+                    "there is a signature that names the key {id}, which is not among trusted keys: not checked"
+                )
             }
             State::Invalid(_) => Ok(()),
         };
+    }
+    if unchecked {
+        let how = "to check it, get that signer's public key, not through the bucket, and give it with `--trusted-key`";
+        let _ = writeln!(text, "  {how}");
     }
 }
 
@@ -854,9 +865,12 @@ pub(crate) fn plural(n: u64, one: &str) -> String {
 }
 
 pub(crate) fn totals_text(totals: &Totals) -> String {
+    format!("{}, {}", plural(totals.collections, "collection"), amount_text(totals))
+}
+
+fn amount_text(totals: &Totals) -> String {
     format!(
-        "{}, {}, {} in {}",
-        plural(totals.collections, "collection"),
+        "{}, {} in {}",
         plural(totals.rows, "row"),
         HumanBytes(totals.bytes),
         plural(totals.parts, "part")

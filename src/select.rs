@@ -108,6 +108,40 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// What is named outright and is not among `known`.
+    pub fn unknown(&self, known: &[CollectionName]) -> Vec<CollectionName> {
+        let named = self.include.iter().chain(&self.exclude).filter(|pattern| pattern.literal);
+        let names = named.filter_map(|pattern| pattern.text.split_once('.'));
+        let names = names.map(|(database, name)| CollectionName::new(database, name));
+        names.filter(|name| !known.contains(name)).collect()
+    }
+}
+
+/// Where a name that is not one of a collection is an alias, says of which collection.
+pub fn is_alias(alias: &CollectionName, collection: &CollectionName) -> Error {
+    Error::new(Code::NoCollection, format!("{alias} is an alias of {collection}, and no collection"))
+        .hint(format!("name the collection: `{collection}`; it brings its aliases along"))
+}
+
+/// [`Selection::pick`] from what a snapshot has: a name with its aliases.
+pub fn pick_known<'a, T>(
+    selection: &Selection,
+    known: &'a [T],
+    name: impl Fn(&T) -> &CollectionName,
+    aliases: impl Fn(&T) -> &[String],
+) -> Result<Vec<&'a T>> {
+    selection.pick(known, &name).map_err(|error| {
+        let names: Vec<_> = known.iter().map(|item| name(item).clone()).collect();
+        let meant = selection.unknown(&names).into_iter().find_map(|unknown| {
+            let of =
+                |item: &&T| name(item).database == unknown.database && aliases(item).contains(&unknown.name);
+            known.iter().find(of).map(|item| is_alias(&unknown, name(item)))
+        });
+        meant.unwrap_or(error)
+    })
+}
+
 /// The known name that a mistyped one is probably meant to be: one that is spelled nearly so, or
 /// the same one in another database.
 pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a CollectionName>) -> Option<String> {
@@ -126,7 +160,7 @@ pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a CollectionName>) 
 }
 
 /// Levenshtein distance in characters.
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.chars().enumerate() {
@@ -305,6 +339,24 @@ mod tests {
         assert_eq!(guess("book.pages").unwrap(), "did you mean books.pages?");
         assert!(guess("entirely_else").unwrap().starts_with("list the collections"));
         assert_eq!(pick(&["docs", "zzz*"], &[], None).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_alias_is_said_to_be_one() {
+        let known = [("default.docs", vec!["live".to_string()]), ("books.docs", vec!["old".to_string()])];
+        let known: Vec<_> = known.map(|(name, aliases)| (names(&[name]).remove(0), aliases)).into();
+        let pick = |pattern: &str| {
+            let selection = Selection::parse(&[pattern.to_string()], &[], None).unwrap();
+            pick_known(&selection, &known, |(name, _)| name, |(_, aliases)| aliases).map(|found| found.len())
+        };
+        assert_eq!(pick("docs").unwrap(), 1);
+        let error = pick("live").unwrap_err();
+        assert_eq!(error.to_string(), "default.live is an alias of default.docs, and no collection");
+        assert!(error.hint_text().unwrap().contains("`default.docs`"));
+        assert!(pick("books.old").unwrap_err().to_string().contains("an alias of books.docs"));
+        for other in ["books.live", "l*e", "liev"] {
+            assert!(!pick(other).unwrap_err().to_string().contains("alias"), "{other}");
+        }
     }
 
     fn rename(renames: &[&str], of: &[&str], home: Option<&str>) -> Result<Vec<String>> {

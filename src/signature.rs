@@ -8,10 +8,11 @@
 
 use crate::blocking::blocking;
 use crate::digest::Sha256;
-use crate::error::{Code, Context, Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::snapshot::{Commit, MAX_SIGNATURE_BYTES, keys};
 use crate::store::{Body, Put, Store};
 use base64::Engine;
+use futures::StreamExt;
 use minisign::{KeyPair, SecretKeyBox, SignatureBox};
 use std::fmt;
 use std::io::Cursor;
@@ -217,7 +218,7 @@ pub async fn put(
     .await?
     .into_string();
     let put = store.put_new(&object, Body::Bytes(text.clone().into()), Sha256::of(text.as_bytes())).await;
-    if put.context(|| format!("writing {object}"))? == Put::Created {
+    if put? == Put::Created {
         return Ok(Signed::Now);
     }
     let there = examine(store, &object, commit_bytes, std::slice::from_ref(&public)).await?;
@@ -315,15 +316,68 @@ pub async fn require(store: &dyn Store, commit_bytes: &[u8], trusted: &[PublicKe
         State::Invalid(why) => Some(format!("; {}: {why}", found.object)),
         _ => None,
     });
-    let message = format!(
-        "no valid signature by a trusted key ({}){}",
-        ids.join(", "),
-        wrong.as_deref().unwrap_or_default()
-    );
-    Err(Error::new(Code::Signature, message).hint(match wrong {
-        Some(_) => "the snapshot or its signature was altered; do not use it, and ask the signer",
-        None => "ask the exporter to sign it (`milvus-handoff sign`), or for the key that it was signed with",
-    }))
+    let message = format!("no valid signature by a trusted key ({})", ids.join(", "));
+    if let Some(wrong) = wrong {
+        return Err(Error::new(Code::Signature, format!("{message}{wrong}"))
+            .hint("the snapshot or its signature was altered; do not use it, and ask the signer"));
+    }
+    let others = others(store, commit_bytes).await;
+    let (found, fix) = match (others.signers.as_slice(), others.all) {
+        ([], true) => (
+            "there is no signature at all".into(),
+            "ask the exporter to sign it: `milvus-handoff sign SNAPSHOT --key FILE`",
+        ),
+        ([], false) => (
+            "whether there are others could not be seen".into(),
+            "ask the exporter to sign it (`milvus-handoff sign`), or for the key that it was signed with",
+        ),
+        (signers, _) => {
+            let named: Vec<_> = signers.iter().map(ToString::to_string).collect();
+            (
+                format!("there are signatures that name other keys, not checked: {}", named.join(", ")),
+                "to trust one of those signers, get the public key from that very person, not through the bucket, and \
+                 give it with `--trusted-key`: its number must be that of the signature",
+            )
+        }
+    };
+    Err(Error::new(Code::Signature, format!("{message}; {found}")).hint(fix))
+}
+
+/// Objects that are looked through for signatures where none is by a trusted key, and how many of
+/// those are looked at.
+const LISTED: usize = 20_000;
+const OTHERS: usize = 10;
+
+/// Signatures beside those of trusted keys.
+struct Others {
+    /// The keys that they name.
+    signers: Vec<KeyId>,
+    /// Whether all objects were looked through.
+    all: bool,
+}
+
+/// Finds out which keys have signed, for a message alone: what cannot be seen is left out.
+async fn others(store: &dyn Store, commit_bytes: &[u8]) -> Others {
+    let mut found = Others { signers: Vec::new(), all: false };
+    let mut listed = store.list().take(LISTED);
+    let mut seen = 0;
+    while let Some(entry) = listed.next().await {
+        let Ok(entry) = entry else { return found };
+        seen += 1;
+        if keys::is_signature(&entry.key)
+            && let Ok(Some(Found { key_id: Some(id), state: State::Unchecked, .. })) =
+                examine(store, &entry.key, commit_bytes, &[]).await
+        {
+            found.signers.push(id);
+        }
+        if found.signers.len() == OTHERS {
+            break;
+        }
+    }
+    found.signers.sort_unstable();
+    found.signers.dedup();
+    found.all = seen < LISTED;
+    found
 }
 
 #[cfg(test)]

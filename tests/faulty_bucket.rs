@@ -313,7 +313,7 @@ async fn credentials_that_expire_are_refreshed_and_the_export_goes_on() {
         assert_eq!(e.kind(), ErrorKind::Temporary, "{what}: {e:?}");
         assert_eq!(e.kind().exit_code(), 75);
         assert!(e.to_string().contains("ExpiredToken"), "{what}: {e}");
-        assert!(e.hint_text().unwrap().contains("refresh the AWS credentials"), "{what}: {e:?}");
+        assert!(e.hint_text().unwrap().contains("of these AWS credentials has expired"), "{what}: {e:?}");
         bucket.settled().await;
         honest(&bucket);
         assert!(!committed(&bucket, &what).await, "{what}");

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     // Stories whose results are large enough to be put into words beside them.
     &["report", "diff"],
     &["cli"],
+    &["refusal"],
     &["next", "generate"],
     &["main"],
 ];

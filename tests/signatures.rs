@@ -118,6 +118,11 @@ fn what_is_signed_is_verified_by_whoever_trusts_a_signer() {
     let place = Place::new();
     let before = read_folder(&place.path("snap"));
     let (a, b, c) = (place.keygen("a"), place.keygen("b"), place.keygen("c"));
+    place.refused(
+        6,
+        &["verify", "SNAP", "--trusted-key", "c.pub"],
+        "; there is no signature at all\nhint: ask",
+    );
     for name in ["a", "b"] {
         let signed = place.good(&["sign", "SNAP", "--key", name, "--json"]).document();
         assert_eq!(signed["signed_by"], place.public(name).id().to_string());
@@ -157,6 +162,13 @@ fn what_is_signed_is_verified_by_whoever_trusts_a_signer() {
     // A key that has not signed.
     let why = format!("no valid signature by a trusted key ({})", c.id());
     place.refused(6, &["verify", "SNAP", "--trusted-key", "c.pub"], &why);
+    // What there is instead is said, and what it takes to trust it.
+    let mut ids = [a.id(), b.id()];
+    ids.sort();
+    let others =
+        format!("; there are signatures that name other keys, not checked: {}, {}\nhint: ", ids[0], ids[1]);
+    place.refused(6, &["verify", "SNAP", "--trusted-key", "c.pub"], &others);
+    assert_eq!(run.stdout.matches("give it with `--trusted-key`").count(), 1, "{}", run.stdout);
 
     // Signing again changes nothing.
     let again = place.good(&["sign", "SNAP", "--key", "a", "--json"]).document();

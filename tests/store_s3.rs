@@ -459,6 +459,24 @@ async fn locks_keys_owners_and_payers_on_the_wire() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_cannot_lock_is_said_so() {
+    for text in ["Bucket is missing Object Lock Configuration", "Bucket is missing ObjectLockConfiguration"] {
+        let body = format!("<Error><Code>InvalidRequest</Code><Message>{text}</Message></Error>");
+        let server = Server::start(move |_, _| Some(reply(400, body.clone())));
+        let store = open_s3_with("bucket", PREFIX, &config(&server.endpoint, 3), &settings()).unwrap();
+        let failed = error(put(&store, "PLAN.json", b"x").await);
+        assert_eq!(failed.code().text(), "MH-BUCKET-CANNOT", "{failed}");
+        assert!(failed.to_string().contains(text), "{failed}");
+        assert!(failed.hint_text().unwrap().starts_with("the bucket has no object lock"), "{failed:?}");
+        assert_eq!(server.methods(), ["PUT"], "that is final");
+    }
+    let server = Server::start(|_, _| Some(refusal(403, "AccessDenied")));
+    let store = open_s3_with("bucket", PREFIX, &config(&server.endpoint, 1), &settings()).unwrap();
+    let failed = error(put(&store, "PLAN.json", b"x").await);
+    assert!(failed.hint_text().unwrap().contains("s3:PutObjectRetention"), "{failed:?}");
+}
+
+#[tokio::test]
 async fn a_local_folder_has_no_locks() {
     let folder = tempfile::tempdir().unwrap();
     let url = SnapshotUrl::File { path: folder.path().join("snap") };
@@ -581,7 +599,7 @@ async fn refusals_say_what_to_do() {
         (403, "AccessDenied", ErrorKind::Denied, "s3:PutObject on s3://bucket/some/snap shot/*"),
         (403, "InvalidAccessKeyId", ErrorKind::Denied, "AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", ErrorKind::Denied, "AWS_SECRET_ACCESS_KEY"),
-        (400, "ExpiredToken", ErrorKind::Temporary, "refresh the AWS credentials"),
+        (400, "ExpiredToken", ErrorKind::Temporary, "has expired: renew AWS_SESSION_TOKEN"),
         (403, "RequestTimeTooSkewed", ErrorKind::Denied, "clock"),
         (404, "NoSuchBucket", ErrorKind::NotFound, "create the bucket bucket"),
         (301, "PermanentRedirect", ErrorKind::Usage, "set AWS_REGION=eu-north-1"),
@@ -921,10 +939,62 @@ fn settings_that_are_missing_or_wrong_are_named() {
         ),
         "{said}"
     );
+    let said = run_child(&[endpoint, ("AWS_ACCESS_KEY_ID", "an-id")]);
+    assert!(said.contains("only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set"), "{said}");
     let said = run_child(&[]);
     assert!(said.starts_with("[MH-REGION] no AWS region is set") && said.contains("AWS_REGION"), "{said}");
     let said = run_child(&[endpoint, ("AWS_MAX_ATTEMPTS", "many")]);
     assert!(said.starts_with("[MH-USAGE] AWS_MAX_ATTEMPTS is not a number"), "{said}");
     let said = run_child(&[("AWS_ENDPOINT_URL_S3", "localhost:9000")]);
     assert!(said.starts_with("[MH-ADDRESS] the S3 endpoint is not a URL"), "{said}");
+}
+
+#[test]
+fn profiles_that_do_not_exist_or_give_nothing_are_named() {
+    let endpoint = ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    std::fs::write(&path, "[default]\nregion = eu-west-1\n[profile half]\nregion = eu-west-1\n").unwrap();
+    let config = ("AWS_CONFIG_FILE", path.to_str().unwrap());
+
+    // Also where the region would be missed first, and where there is no file at all.
+    for (env, there) in [
+        (&[endpoint, config][..], "(there is default, half; correct AWS_PROFILE"),
+        (&[config], "(there is default, half; correct AWS_PROFILE"),
+        (&[endpoint], "(there is none at all; correct AWS_PROFILE"),
+    ] {
+        let said = run_child(&[&[("AWS_PROFILE", "hlaf")], env].concat());
+        let what = "[MH-BUCKET-CREDENTIALS] AWS_PROFILE names the AWS profile `hlaf`, which does not exist";
+        assert!(said.starts_with(what) && said.contains(there), "{said}");
+    }
+    let said = run_child(&[endpoint, config, ("AWS_PROFILE", "half")]);
+    assert!(
+        said.contains("no AWS credentials were found: the profile `half` of AWS_PROFILE gives none"),
+        "{said}"
+    );
+    // Keys that are given go first.
+    let keys = [("AWS_ACCESS_KEY_ID", "an-id"), ("AWS_SECRET_ACCESS_KEY", "a-secret")];
+    let server = Server::start(|_, _| Some(reply(200, "")));
+    let there = ("AWS_ENDPOINT_URL_S3", server.endpoint.as_str());
+    assert_eq!(run_child(&[keys[0], keys[1], there, config, ("AWS_PROFILE", "hlaf")]), "Created");
+}
+
+#[test]
+fn a_metadata_service_that_gives_no_credentials_is_said_so() {
+    let bucket = ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1");
+    let refuses = Server::start(|_, _| Some(reply(403, "")));
+    let nothing = Server::start(|_, _| Some(reply(404, "")));
+    for (place, why) in [
+        (refuses.endpoint.as_str(), "metadata service, which is asked last, says: "),
+        (&nothing.endpoint, ""),
+        ("http://127.0.0.1:1", ""),
+    ] {
+        let env =
+            [bucket, ("AWS_EC2_METADATA_SERVICE_ENDPOINT", place), ("AWS_EC2_METADATA_DISABLED", "false")];
+        let said = run_child(&env);
+        let what =
+            "[MH-BUCKET-CREDENTIALS] cannot put x in s3://my-bucket/snap: no AWS credentials were found";
+        assert!(said.starts_with(what) && said.contains(why), "{said}");
+        assert!(said.contains("(set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"), "{said}");
+    }
 }

@@ -42,7 +42,7 @@ use crate::milvus::{Client, Endpoint, Scan, View};
 use crate::opened::{self, Opened, Trust};
 use crate::progress::{Progress, Show};
 use crate::schema::{CollectionName, Schema};
-use crate::select::{self, AutoId, Renames, Selection};
+use crate::select::{self, AutoId, Renames, Selection, pick_known};
 use crate::snapshot::{CollectionResult, Manifest};
 use crate::stop::Stop;
 use crate::store::Store;
@@ -350,7 +350,8 @@ impl Rows<'_> {
 /// What is compared with what. Collections that the server does not have are an error that names
 /// all of them.
 async fn jobs<'a>(manifest: &'a Manifest, server: &Client, options: &Options) -> Result<Vec<Job<'a>>> {
-    let picked = options.selection.pick(&manifest.collections, |c| &c.meta.name)?;
+    let picked =
+        pick_known(&options.selection, &manifest.collections, |c| &c.meta.name, |c| &c.meta.aliases)?;
     let names: Vec<_> = picked.iter().map(|c| c.meta.name.clone()).collect();
     let targets = options.renames.apply(&names, options.target.database.as_deref())?;
     let mut jobs = Vec::new();

@@ -17,7 +17,7 @@ use crate::error::{Context, Result};
 use crate::opened::{self, Opened, Trust};
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
-use crate::select::Selection;
+use crate::select::{Selection, pick_known};
 use crate::snapshot::{CollectionResult, Manifest, Part};
 use crate::store::Store;
 use meta::Change;
@@ -156,16 +156,14 @@ pub async fn run(options: &Options, stores: [Arc<dyn Store>; 2]) -> Result<Repor
 
 /// Names of the first in their order, then those that only the second has.
 fn names(a: &Manifest, b: &Manifest, selection: &Selection) -> Result<Vec<CollectionName>> {
-    let of = |manifest: &Manifest| -> Vec<CollectionName> {
-        manifest.collections.iter().map(|c| c.meta.name.clone()).collect()
-    };
-    let mut all = of(a);
-    let known: HashSet<CollectionName> = all.iter().cloned().collect();
-    all.extend(of(b).into_iter().filter(|name| !known.contains(name)));
+    let mut all: Vec<_> = a.collections.iter().map(|c| &c.meta).collect();
+    let known: HashSet<&CollectionName> = all.iter().map(|meta| &meta.name).collect();
+    all.extend(b.collections.iter().map(|c| &c.meta).filter(|meta| !known.contains(&meta.name)));
     if selection.include.is_empty() && selection.exclude.is_empty() {
-        return Ok(all);
+        return Ok(all.into_iter().map(|meta| meta.name.clone()).collect());
     }
-    Ok(selection.pick(&all, |name| name)?.into_iter().cloned().collect())
+    let picked = pick_known(selection, &all, |meta| &meta.name, |meta| &meta.aliases)?;
+    Ok(picked.into_iter().map(|meta| meta.name.clone()).collect())
 }
 
 fn find<'a>(manifest: &'a Manifest, name: &CollectionName) -> Option<&'a CollectionResult> {

@@ -12,6 +12,7 @@ mod server;
 
 use crate::error::{Code, Error};
 use crate::milvus::Endpoint;
+use crate::opened::{self, Trust};
 use crate::store::{SnapshotUrl, Store};
 use std::sync::Arc;
 use std::time::Instant;
@@ -120,7 +121,13 @@ pub async fn run(options: &Options) -> Report {
         server::check(About::Source, source, &mut checks).await;
     }
     if let Some(target) = &options.target {
-        server::check(About::Target, target, &mut checks).await;
+        let server = server::check(About::Target, target, &mut checks).await;
+        // Of a snapshot that is there: the names that it would bring. What it lacks, step 2 says.
+        if let (Some(server), Some(place), None) = (server, &options.place, &options.source)
+            && let Ok(opened) = opened::open(place.snapshot.as_ref(), &Trust::default()).await
+        {
+            server::names(&server, &opened.manifest, &mut checks).await;
+        }
     }
     // 2. The bucket: an exporter writes, everybody else only reads.
     if let Some(place) = &options.place {

@@ -5,6 +5,8 @@ use crate::error::{Code, Error, ErrorKind, Result};
 use crate::loaded::{self, Reads};
 use crate::milvus::{Client, Endpoint, Grants, ServerKind, View};
 use crate::schema::CollectionName;
+use crate::select::Renames;
+use crate::snapshot::Manifest;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -15,22 +17,61 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Collections that are looked at one by one.
 const MAX_COLLECTIONS: usize = 200;
 
+/// Names that are taken of which so many are listed.
+const NAMED: usize = 20;
+
 /// Before this release nothing here was tried.
 const OLDEST: (u32, u32, u32) = (2, 3, 0);
 
-/// Looks at the server that `endpoint` names.
-pub(super) async fn check(about: About, endpoint: &Endpoint, checks: &mut Checks) {
+/// Looks at the server that `endpoint` names. Gives it, if it can be asked for more.
+pub(super) async fn check(about: About, endpoint: &Endpoint, checks: &mut Checks) -> Option<Client> {
     if !reachable(about, endpoint, checks).await {
-        return;
+        return None;
     }
-    let Some(server) = connected(about, endpoint, checks).await else { return };
+    let server = connected(about, endpoint, checks).await?;
     version(about, &server, checks);
-    let Some(collections) = visible(about, &server, checks).await else { return };
+    let collections = visible(about, &server, checks).await?;
     match about {
         About::Source => readable(about, &server, &collections, checks).await,
         About::Target | About::Snapshot => grants(about, endpoint, &server, checks).await,
     }
     quotas(about, &server, checks).await;
+    Some(server)
+}
+
+/// Whether the names that an import of this snapshot would make are free on the target. Renames and
+/// selections are the import's own, so one that is taken need not be in its way.
+pub(super) async fn names(target: &Client, manifest: &Manifest, checks: &mut Checks) {
+    let sources: Vec<_> = manifest.collections.iter().map(|c| c.meta.name.clone()).collect();
+    // Two that come to one name are the import's to refuse.
+    let Ok(targets) = Renames::default().apply(&sources, target.database.as_deref()) else { return };
+    let mut taken = Vec::new();
+    for (collection, name) in manifest.collections.iter().zip(&targets).take(MAX_COLLECTIONS) {
+        let aliases = collection.meta.aliases.iter();
+        let aliases = aliases.map(|alias| (CollectionName::new(&name.database, alias), "alias "));
+        for (name, what) in std::iter::once((name.clone(), "")).chain(aliases) {
+            match target.describe(&name).await {
+                Ok(None) => {}
+                Ok(Some(_)) => taken.push(format!("{what}{name}")),
+                Err(error) => {
+                    checks.note(About::Target, "names", format!("not told: {error}"), "");
+                    return;
+                }
+            }
+        }
+    }
+    if taken.is_empty() {
+        let count = targets.len().min(MAX_COLLECTIONS);
+        let says = format!("free for what the snapshot has: {}", counted(count, "collection"));
+        checks.good(About::Target, "names", says);
+    } else {
+        let fix = "import under other names with `--rename`, leave collections out with `-c` or aliases with `--no-aliases`, \
+                   or drop what is there; an interrupted import goes on with what it has made itself";
+        let more = taken.len().saturating_sub(NAMED);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        taken.truncate(NAMED);
+        checks.note(About::Target, "names", format!("taken already: {}{rest}", taken.join(", ")), fix);
+    }
 }
 
 /// Name and network: whether anything answers there at all.
@@ -149,7 +190,11 @@ async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<V
             checks.good(about, "collections", format!("the database {database:?} will be created"));
         }
         None => {
-            let says = format!("{} in {databases} databases can be seen", found.len());
+            let says = format!(
+                "{} in {} can be seen",
+                counted(found.len(), "collection"),
+                counted(databases, "database")
+            );
             match found.is_empty() && about == About::Source {
                 true => checks.note(about, "collections", says, "an export would have nothing to do"),
                 false => checks.good(about, "collections", says),
@@ -157,6 +202,10 @@ async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<V
         }
     }
     Some(found)
+}
+
+fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
 /// What an export asks of every collection: descriptions, load states, and one count.
@@ -184,7 +233,11 @@ async fn readable(about: About, server: &Client, collections: &[CollectionName],
         }
     }
     match refused.first() {
-        None => checks.good(about, "privileges", format!("{} can be described and read", reads.len())),
+        None => checks.good(
+            about,
+            "privileges",
+            format!("{} can be described and read", counted(reads.len(), "collection")),
+        ),
         Some(first) => checks.bad(about, "privileges", first),
     }
     if !foreign.is_empty() {

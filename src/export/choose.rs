@@ -3,7 +3,7 @@
 use crate::error::{Code, Context, Error, ErrorKind, Result};
 use crate::milvus::Client;
 use crate::schema::CollectionName;
-use crate::select::Selection;
+use crate::select::{Selection, is_alias};
 use crate::snapshot::{CollectionMeta, Database, keys};
 use std::collections::BTreeSet;
 
@@ -26,6 +26,11 @@ pub async fn collections(source: &Client, selection: &Selection) -> Result<Vec<C
         // What was meant may be elsewhere: the refusal says so if these users may see it.
         for database in others {
             known.extend(collections_of(source, database).await.unwrap_or_default());
+        }
+        for name in selection.unknown(&known) {
+            if let Ok(Some(meant)) = source.alias_of(&name).await {
+                return Err(is_alias(&name, &meant));
+            }
         }
     }
     let mut metas = Vec::new();

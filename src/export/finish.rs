@@ -170,7 +170,7 @@ fn changed(key: &str) -> Error {
 /// Puts a document whose content is determined; one that is there already must be the same.
 async fn put_same(key: &str, bytes: Vec<u8>, max_bytes: u64, store: &dyn Store) -> Result<()> {
     let put = store.put_new(key, Body::Bytes(bytes.clone().into()), Sha256::of(&bytes)).await;
-    if put.context(|| format!("writing {key}"))? == Put::Created {
+    if put? == Put::Created {
         return Ok(());
     }
     let found = store.get(key, max_bytes).await?;

@@ -10,7 +10,7 @@ use crate::milvus::{
     is_portable_property,
 };
 use crate::schema::{CollectionName, DEFAULT_DATABASE, Field, FieldType, FunctionKind, Schema};
-use crate::select::AutoId;
+use crate::select::{AutoId, pick_known};
 use crate::snapshot::{CollectionResult, Consistency, Database, Manifest, Part, Totals};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -117,7 +117,8 @@ impl Plan<'_> {
 
 /// What goes where, from the manifest and the command line alone.
 pub fn jobs<'a>(manifest: &'a Manifest, options: &Options) -> Result<Vec<Job<'a>>> {
-    let picked = options.selection.pick(&manifest.collections, |c| &c.meta.name)?;
+    let picked =
+        pick_known(&options.selection, &manifest.collections, |c| &c.meta.name, |c| &c.meta.aliases)?;
     let names: Vec<_> = picked.iter().map(|c| c.meta.name.clone()).collect();
     let targets = options.renames.apply(&names, options.target.database.as_deref())?;
     let job = |(source, target): (&'a CollectionResult, CollectionName)| Job {

@@ -102,6 +102,8 @@ pub struct RpcError {
     pub code: i32,
     /// The server's own words.
     pub reason: String,
+    /// What to do about it, where that depends on what was given to this client.
+    pub fix: Option<String>,
 }
 
 impl RpcError {
@@ -112,7 +114,7 @@ impl RpcError {
 
     /// A reply that does not say what it has to say.
     pub(super) fn malformed(rpc: &'static str, what: impl ToString) -> Self {
-        RpcError { rpc, failure: Failure::Refused, code: 0, reason: what.to_string() }
+        RpcError { rpc, failure: Failure::Refused, code: 0, reason: what.to_string(), fix: None }
     }
 
     fn transport(rpc: &'static str, status: &tonic::Status) -> Self {
@@ -156,7 +158,7 @@ impl RpcError {
         if reason.is_empty() {
             reason = format!("{:?}", status.code());
         }
-        RpcError { rpc, failure, code: 0, reason }
+        RpcError { rpc, failure, code: 0, reason, fix: None }
     }
 
     /// Reads the status that a server puts into its replies. Codes: milvus `merr`; the legacy
@@ -196,7 +198,7 @@ impl RpcError {
             _ if status.retriable => Failure::Later,
             _ => Failure::Refused,
         };
-        Some(RpcError { rpc, failure, code: status.code, reason })
+        Some(RpcError { rpc, failure, code: status.code, reason, fix: None })
     }
 }
 
@@ -269,7 +271,7 @@ impl From<RpcError> for Error {
         };
         match error.failure {
             Failure::Denied => Error::new(ErrorKind::Denied, says)
-                .hint("check the token (`user:password` or an API key, in MILVUS_HANDOFF_SOURCE_TOKEN or MILVUS_HANDOFF_TARGET_TOKEN, or in a token file) and that the user has the privilege"),
+                .hint(error.fix.unwrap_or_else(|| "check the token and that the user has the privilege".into())),
             Failure::NotFound => Error::new(ErrorKind::NotFound, says),
             Failure::Unimplemented => Error::new(ErrorKind::Unsupported, says),
             Failure::TooLarge => Error::new(ErrorKind::Unsupported, says).hint(
@@ -402,7 +404,11 @@ impl Client {
                     self.pace.went_well();
                     return Ok(reply);
                 }
-                Err(error) => RpcError { reason: self.repeatable(error.reason), ..error },
+                Err(error) => {
+                    let reason = self.repeatable(error.reason);
+                    let fix = (error.failure == Failure::Denied).then(|| self.where_denied(&reason));
+                    RpcError { reason, fix, ..error }
+                }
             };
             if matches!(error.failure, Failure::Busy | Failure::MemoryQuota) {
                 self.pace.slow_down();
@@ -451,7 +457,7 @@ impl Client {
         database: &str,
         request: Bytes,
     ) -> Result<(Res, Bytes), RpcError> {
-        let fail = |failure, reason: String| RpcError { rpc, failure, code: 0, reason };
+        let fail = |failure, reason: String| RpcError { rpc, failure, code: 0, reason, fix: None };
         let mut message = tonic::Request::new(request);
         if let Some(token) = &self.token {
             let encoded = base64::engine::general_purpose::STANDARD.encode(token.expose());

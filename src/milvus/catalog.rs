@@ -106,6 +106,15 @@ impl Client {
         }))
     }
 
+    /// The collection whose alias this is; `None` if it is not one, or the server does not tell.
+    pub async fn alias_of(&self, alias: &CollectionName) -> Result<Option<CollectionName>> {
+        let Some(described) = self.describe(alias).await? else { return Ok(None) };
+        let reply = api::DescribeCollectionResponse::decode(described.raw.as_slice());
+        let schema = reply.ok().and_then(|reply| reply.schema);
+        let name = schema.map(|schema| schema.name).filter(|name| !name.is_empty() && *name != alias.name);
+        Ok(name.map(|name| CollectionName::new(&alias.database, &name)))
+    }
+
     /// The aliases of a collection; Lite leaves them out of its descriptions.
     pub async fn aliases(&self, name: &CollectionName) -> Result<Vec<String>> {
         let request = api::ListAliasesRequest {

@@ -21,22 +21,72 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// A secret: `user:password` or an API key. Never printed.
 #[derive(Clone)]
-pub struct Token(String);
+pub struct Token {
+    secret: String,
+    /// Where it was given, such as the name of a variable.
+    given: Option<String>,
+}
 
 impl Token {
     /// Takes the text as it is, without surrounding white space.
     pub fn new(text: &str) -> Self {
-        Token(text.trim().to_string())
+        Token { secret: text.trim().to_string(), given: None }
+    }
+
+    /// Says where it was given, for messages.
+    pub fn given_in(self, place: impl Into<String>) -> Self {
+        Token { given: Some(place.into()), ..self }
     }
 
     pub(super) fn expose(&self) -> &str {
-        &self.0
+        &self.secret
+    }
+
+    /// As messages call it.
+    fn named(&self) -> String {
+        self.given.as_ref().map_or_else(|| "the token".into(), |place| format!("the token in {place}"))
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(hidden)")
+    }
+}
+
+/// Which of the two servers one is, as the command line calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Side {
+    /// The one that is read.
+    Source,
+    /// The one that is written to, or compared with.
+    #[default]
+    Target,
+}
+
+impl Side {
+    /// As flags begin and messages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Source => "source",
+            Side::Target => "target",
+        }
+    }
+
+    /// The variable that may hold its token.
+    pub fn token_variable(self) -> &'static str {
+        match self {
+            Side::Source => "MILVUS_HANDOFF_SOURCE_TOKEN",
+            Side::Target => "MILVUS_HANDOFF_TARGET_TOKEN",
+        }
+    }
+
+    /// The flag that may name a file with its token.
+    pub fn token_flag(self) -> &'static str {
+        match self {
+            Side::Source => "--source-token-file",
+            Side::Target => "--target-token-file",
+        }
     }
 }
 
@@ -64,6 +114,8 @@ pub struct Endpoint {
     pub tls: Tls,
     /// How long it is waited for.
     pub patience: Patience,
+    /// Which server it is.
+    pub side: Side,
 }
 
 impl Endpoint {
@@ -104,7 +156,13 @@ impl Endpoint {
             token,
             tls,
             patience: Patience::default(),
+            side: Side::default(),
         })
+    }
+
+    /// As the server of this side.
+    pub fn on(self, side: Side) -> Self {
+        Endpoint { side, ..self }
     }
 }
 
@@ -201,6 +259,7 @@ pub struct Client {
     pub(super) token: Option<Token>,
     pub(super) pace: Arc<Pace>,
     pub(super) patience: Patience,
+    side: Side,
     /// Requests that must not be given up midway and are not answered yet.
     pub(super) unanswered: Arc<AtomicUsize>,
     /// What the server says of itself.
@@ -219,6 +278,7 @@ impl Client {
             token: endpoint.token.clone(),
             pace: Arc::default(),
             patience: endpoint.patience,
+            side: endpoint.side,
             unanswered: Arc::default(),
             info: ServerInfo::of("", ""),
             database: endpoint.database.clone(),
@@ -231,6 +291,29 @@ impl Client {
     /// How many requests may be on their way, while the server has asked for fewer than there are to send.
     pub fn slowed_to(&self) -> Option<usize> {
         self.pace.slowed_to()
+    }
+
+    /// What to do where the server refuses the user: it depends on whether it knows one, and which.
+    pub(super) fn where_denied(&self, reason: &str) -> String {
+        let side = self.side.name();
+        let Some(token) = &self.token else {
+            return format!(
+                "no token was given for the {side}: set {} to `user:password` or to an API key, or give {} FILE",
+                self.side.token_variable(),
+                self.side.token_flag()
+            );
+        };
+        let token = token.named();
+        match refused_privilege(reason) {
+            Some(privilege) => format!(
+                "the {side} knows the user of {token}, whose roles lack the privilege {privilege}: have it granted there, or take \
+                 another user"
+            ),
+            None => format!(
+                "the {side} refuses {token}: check that it is `user:password` or an API key of this very server, and \
+                 that the user has the privilege"
+            ),
+        }
     }
 
     /// `Connect` carries the build tag on Milvus; `GetVersion` is what the Lites answer, or not.
@@ -252,10 +335,11 @@ impl Client {
                 if encrypted && error.failure == Failure::NoReply && error.reason.contains("closed") =>
             {
                 let what = format!("the server closes encrypted connections at once: {}", error.reason);
-                return Err(Error::new(Code::Tls, what).hint(
-                    "it probably wants a client certificate, or another one: give it with `--source-cert` and \
-                     `--source-key`, or `--target-cert` and `--target-key`",
-                ));
+                let side = self.side.name();
+                return Err(Error::new(Code::Tls, what).hint(format!(
+                    "it probably wants a client certificate, or another one: give it with `--{side}-cert` and \
+                     `--{side}-key`"
+                )));
             }
             Err(error) if error.reason.contains("frame with invalid size") => {
                 let what = format!("what answers there does not speak as Milvus does: {}", error.reason);
@@ -340,6 +424,15 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
     Ok(builder.connect_lazy())
 }
 
+/// The privilege that a server says is missing. Milvus: "PrivilegeQuery: permission deny to USER".
+pub(super) fn refused_privilege(reason: &str) -> Option<String> {
+    let (before, _) = reason.split_once(": permission deny to ")?;
+    let named = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next()?;
+    // It is granted without the first word that it is called by inside.
+    let short = named.strip_prefix("Privilege").unwrap_or(named);
+    (1..=64).contains(&short.len()).then(|| short.to_string())
+}
+
 /// A PEM file that holds at least one `label`, such as `CERTIFICATE`.
 fn read_pem(path: &PathBuf, label: &str) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path)
@@ -394,6 +487,49 @@ mod tests {
 
     #[test]
     fn a_token_is_never_printed() {
-        assert_eq!(format!("{:?}", Token::new("root:secret")), "Token(hidden)");
+        let token = Token::new("root:secret").given_in("a file");
+        assert_eq!(
+            (format!("{token:?}"), token.named()),
+            ("Token(hidden)".into(), "the token in a file".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_denial_says_which_side_which_token_and_which_privilege() {
+        let hint = |side: Side, token: Option<Token>, reason: &str| {
+            let endpoint = Endpoint::parse("http://127.0.0.1:9", token, Tls::default()).unwrap().on(side);
+            let client = Client {
+                channel: channel(&endpoint).unwrap(),
+                token: endpoint.token.clone(),
+                pace: Arc::default(),
+                patience: endpoint.patience,
+                side,
+                unanswered: Arc::default(),
+                info: ServerInfo::of("", ""),
+                database: None,
+            };
+            client.where_denied(reason)
+        };
+        let unknown = "auth check failure, please check username and password are correct";
+        let lacking = "PrivilegeCreateCollection: permission deny to somebody";
+        let token = || Some(Token::new("somebody:secret").given_in("MILVUS_HANDOFF_SOURCE_TOKEN"));
+        let none = hint(Side::Target, None, unknown);
+        assert!(
+            none.starts_with("no token was given for the target: set MILVUS_HANDOFF_TARGET_TOKEN"),
+            "{none}"
+        );
+        assert!(none.ends_with("or give --target-token-file FILE"), "{none}");
+        let wrong = hint(Side::Source, token(), unknown);
+        assert!(
+            wrong.starts_with("the source refuses the token in MILVUS_HANDOFF_SOURCE_TOKEN: "),
+            "{wrong}"
+        );
+        let lacks = hint(Side::Source, token(), lacking);
+        assert!(lacks.contains("lack the privilege CreateCollection: have it granted"), "{lacks}");
+        let newer = "PrivilegeQuery: permission deny to u in the `default` database";
+        assert_eq!(refused_privilege(newer).as_deref(), Some("Query"));
+        for other in ["", "permission deny to u", ": permission deny to u", unknown] {
+            assert_eq!(refused_privilege(other), None, "{other}");
+        }
     }
 }

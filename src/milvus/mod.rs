@@ -23,7 +23,7 @@ mod wire_schema;
 pub use bulk::{BulkJob, BulkState};
 pub use call::{Failure, Patience, RpcError};
 pub use catalog::Described;
-pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Tls, Token};
+pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Side, Tls, Token};
 pub use create::IndexMade;
 pub use insert::{InsertRequest, Mutation};
 pub use load::LoadState;

@@ -267,6 +267,18 @@ pub(super) fn checks(report: &Report) -> Vec<Check> {
                 format!("sha256sum --quiet -c {}", keys::SUMS),
             ],
         },
+        Check {
+            title: "The plan and the receipts are as well".into(),
+            about: "PLAN.json and units/ say how the export went; nobody needs them to read the rows. Their digests stand in manifest.json."
+                .into(),
+            commands: vec![BOOKKEEPING.to_string()],
+        },
+        Check {
+            title: "Nothing is missing, and nothing else is there".into(),
+            about: "Prints every file that is one or the other, so it must print nothing. Signatures are left out: anybody may add one."
+                .into(),
+            commands: vec![surplus()],
+        },
     ];
     let signers: Vec<String> = report
         .verified
@@ -298,6 +310,19 @@ pub(super) fn checks(report: &Report) -> Vec<Check> {
         commands: vec![verify_command(report)],
     });
     checks
+}
+
+/// Checks what the manifest lists as bookkeeping: its lines are as the manifest was proven to have them.
+const BOOKKEEPING: &str = r#"sed -n '/^  "bookkeeping"/,/^  ]/{/"key"/{s/.*: "//;s/".*//;h};/"sha256"/{s/.*: "//;s/".*//;G;s/\n/  /p}}' manifest.json | sha256sum --quiet -c"#;
+
+/// What is there and what should be, each once: a line that stands alone is missing or too many.
+fn surplus() -> String {
+    let there = "find . ! -type d | cut -c3-";
+    let parts = format!("cut -c67- {}", keys::SUMS);
+    let rest = r#"sed -n '/^  "bookkeeping"/,/^  ]/s/.*"key": "\(.*\)".*/\1/p' manifest.json"#;
+    let ends = format!("echo {}; echo {}", keys::COMMIT, keys::SUMS);
+    let signatures = r"grep -v -e '^COMMIT.json.minisig$' -e '^signatures/[0-9A-F]*.minisig$'";
+    format!("! ({there}; {parts}; {rest}; {ends}) | LC_ALL=C sort | uniq -u | {signatures}")
 }
 
 fn sum(digest: &str, file: &str) -> String {

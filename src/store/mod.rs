@@ -7,6 +7,7 @@
 //! Keys are relative to the snapshot's prefix, use `/`, and never leave it: both stores refuse
 //! `..`, empty segments, absolute paths, backslashes and control characters by themselves.
 
+mod credentials;
 mod local;
 mod replies;
 mod s3;

@@ -12,15 +12,17 @@
 //!
 //! Settings come from the usual AWS variables and profiles. What differs: the region is not asked
 //! from EC2 (it would take seconds everywhere else), tries default to 5 and are set by
-//! `AWS_MAX_ATTEMPTS` only, a private certificate authority is named by `SSL_CERT_FILE` (not
-//! `AWS_CA_BUNDLE`), and proxies are not used.
+//! `AWS_MAX_ATTEMPTS` only, a profile that is named and does not exist is refused, a private
+//! certificate authority is named by `SSL_CERT_FILE` (not `AWS_CA_BUNDLE`), and proxies are not used.
 
+use super::credentials::{self, Profile};
 use super::replies::Replies;
 use super::{Body, CopySource, Entry, Head, LockMode, Put, Settings, Store, check_key, printable, too_large};
 use crate::digest::{Hasher, Sha256};
 use crate::error::{Code, Error, ErrorKind, Result};
 use async_trait::async_trait;
 use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::client::error::ImdsError;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::retry::RetryConfig;
@@ -160,6 +162,8 @@ struct Place {
     ignores_conditions: AtomicBool,
     /// Whether the credentials are for this bucket alone.
     own_credentials: bool,
+    /// The profile that was named.
+    profile: Option<Profile>,
 }
 
 impl S3 {
@@ -176,6 +180,13 @@ impl S3 {
         access: &Access,
         settings: &Settings,
     ) -> Result<Self> {
+        let named = match &access.keys {
+            Some(_) => None,
+            None => Profile::named(access.profile.as_deref()),
+        };
+        if let Some(named) = &named {
+            named.refuse_unknown().await?;
+        }
         let mut profile = ProfileFileRegionProvider::builder();
         if let Some(name) = &access.profile {
             profile = profile.profile_name(name);
@@ -207,6 +218,7 @@ impl S3 {
         }
         let mut place = S3::place_with(bucket, prefix, &loader.load().await, settings)?;
         place.own_credentials = access.own_credentials();
+        place.profile = named;
         Ok(S3(Arc::new(place)))
     }
 
@@ -279,6 +291,7 @@ impl S3 {
             clock,
             ignores_conditions: AtomicBool::new(false),
             own_credentials: false,
+            profile: None,
         })
     }
 }
@@ -723,7 +736,20 @@ impl Place {
 
     fn judge_put(&self, key: &str, error: &SdkError<PutObjectError>) -> Failure {
         let name = if key.is_empty() { "an empty object".to_owned() } else { printable(key) };
-        let mut failure = self.judge(format!("cannot put {name} in {self}"), "s3:PutObject", error);
+        let locks = self.settings.lock.is_some();
+        let needs = if locks { "s3:PutObject and s3:PutObjectRetention" } else { "s3:PutObject" };
+        let mut failure = self.judge(format!("cannot put {name} in {self}"), needs, error);
+        // "Bucket is missing Object Lock Configuration" (AWS), "... ObjectLockConfiguration" (others).
+        let said = error.message().unwrap_or_default().to_ascii_lowercase().replace(' ', "");
+        if locks && error.code() == Some("InvalidRequest") && said.contains("objectlock") {
+            return Failure::new(
+                Fate::Final,
+                Code::BucketCannot,
+                failure.error.message(),
+                "the bucket has no object lock: have it switched on there (it needs versioning), use a bucket that was made \
+                 with it, or leave out `--object-lock` and `--retain-until`",
+            );
+        }
         let status = error.raw_response().map(|reply| reply.status().as_u16());
         if status == Some(501) {
             failure.error = Error::new(Code::BucketCannot, failure.error.message()).hint(
@@ -915,20 +941,21 @@ impl Place {
         let root = printable(&root_cause(error));
         let again = "check the network and AWS_ENDPOINT_URL_S3, then run the same command again";
         if let Some(credentials) = find::<CredentialsError>(error) {
-            return match credentials {
-                CredentialsError::CredentialsNotLoaded(_) => Failure::new(
-                    Fate::Final,
-                    Code::BucketCredentials,
-                    format!("{what}: no AWS credentials were found"),
-                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-                ),
-                _ => Failure::new(
-                    Fate::Final,
-                    Code::BucketCredentials,
-                    format!("{what}: the AWS credentials could not be loaded: {root}"),
-                    "check AWS_PROFILE and what it refers to; log in again if that is a session",
-                ),
+            // The last place that is asked; a machine that is not in a cloud may answer as it likes.
+            let machine = match find::<ImdsError>(credentials) {
+                Some(ImdsError::ErrorResponse(reply)) => {
+                    Some(format!("HTTP status {}", reply.response().status()))
+                }
+                Some(_) => Some(root.clone()),
+                None => None,
             };
+            let missing = matches!(credentials, CredentialsError::CredentialsNotLoaded(_));
+            let error = match (missing, machine) {
+                (true, None) => credentials::missing(&what, self.profile.as_ref()),
+                (_, Some(reply)) => credentials::machine_gives_none(&what, &reply),
+                (false, None) => credentials::not_loaded(&what, self.profile.as_ref(), &root),
+            };
+            return Failure { fate: Fate::Final, error };
         }
         match error {
             SdkError::DispatchFailure(_)
@@ -1002,7 +1029,8 @@ impl Place {
             ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => failure(
                 Fate::Final,
                 Expired,
-                "refresh the AWS credentials and run the same command again: it goes on from here",
+                "the session of these AWS credentials has expired: renew AWS_SESSION_TOKEN and its keys, or log in again for \
+                 AWS_PROFILE, then run the same command again: it goes on from here",
             ),
             ("RequestTimeTooSkewed", _) => {
                 failure(Fate::Final, Clock, "set this machine's clock and run the same command again")

@@ -43,6 +43,24 @@ def empty_target(quiet_target: Cluster) -> Iterator[Cluster]:
             quiet_target.client(database).drop_collection(name)
 
 
+def test_an_alias_is_not_a_name(tool: Tool, clusters: Servers, unique: str, folder_bucket: FolderBucket) -> None:
+    """Whoever names an alias is told the collection, on a server and in a snapshot."""
+    for engine in ("milvus235", "lite322"):
+        server = clusters(engine)
+        server.fill(data.plain(f"{unique}_real", 10, aliases=[f"{unique}_live"]))
+        url = folder_bucket.url(engine)
+        args = ("export", url, "--source", server.uri)
+        env = tokens(source=server, target=server)
+        failed = tool.run(*args, "-c", f"{unique}_live", env=env, code=exits.NOT_FOUND)
+        assert failed.doc["error"]["code"] == "MH-NO-COLLECTION", failed
+        assert failed.doc["error"]["message"] == f"default.{unique}_live is an alias of default.{unique}_real, and no collection", failed
+        assert f"`default.{unique}_real`" in failed.doc["error"]["hint"], failed
+        tool.run(*args, "-c", f"{unique}_real", env=env)
+        for command in (("import", url, "--target", server.uri), ("compare", url, "--target", server.uri), ("diff", url, url)):
+            failed = tool.run(*command, "-c", f"{unique}_live", env=env, code=exits.NOT_FOUND)
+            assert "is an alias of" in failed.doc["error"]["message"], failed
+
+
 def rows_of(database: str, name: str) -> data.Spec:
     """What `world` put into a collection."""
     return data.plain(name, 10 + sorted(ALL).index((database, name)))

@@ -114,6 +114,8 @@ command -v "$python" >/dev/null || die "no $python; install Python 3.10 or newer
 "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' ||
   die "$python is older than 3.10 or lacks the venv module (Debian and Ubuntu: apt install python3-venv)"
 mkdir -p "$venvs"
+# Another checkout may share them by a link: they are known by the place where they are, or each would replace the other's.
+venvs=$(cd "$venvs" && pwd -P)
 
 # Two builds at once must not install into the same folder. The lock goes when this process ends, however it ends.
 if command -v flock >/dev/null; then
