@@ -16,7 +16,7 @@ demo: build
 	MILVUS_HANDOFF_BIN="$(BIN_RELEASE)" demo/run.sh
 
 # What the tool costs, as ratios within one run; writes docs/performance.md and its plot.
-# `make bench ONLY=verify` runs one section (export, import, client, verify, memory, growth) and only prints;
+# `make bench ONLY=verify` runs one section (export, import, bulk, client, verify, memory, growth) and only prints;
 # `make bench QUICK=1` is small, shows that it works, and only prints.
 bench: venvs
 	cargo build --release --bins --example bench-wire

@@ -138,14 +138,18 @@ class Harness:
         self,
         *command: str | pathlib.Path,
         token: str = "",
+        since: str | None = None,
         until: str | None = None,
         stop: bool = False,
         cwd: pathlib.Path | None = None,
     ) -> Cost:
-        """Runs a program to its end, or to the line that holds `until`; it prints a JSON document, or nothing."""
+        """Runs a program to its end, or to the line that holds `until`, which is timed from its start or from the line
+        that holds `since`; it prints a JSON document, or nothing."""
         self._runs += 1
         out, err = self.folder / f"out{self._runs}", self.folder / f"err{self._runs}"
         launcher = [sys.executable, "-I", "-S", str(HERE / "measure.py")]
+        if since:
+            launcher += ["--since", since]
         if until:
             launcher += ["--until", until, *(["--stop"] if stop else [])]
         process = subprocess.Popen(

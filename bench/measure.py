@@ -2,10 +2,10 @@
 system accounts for the child (`wait4`). A small process of its own, because on Linux the peak memory of a child
 begins with that of the process that started it.
 
-    python -I -S measure.py [--until TEXT [--stop]] STDOUT STDERR COMMAND...
+    python -I -S measure.py [--since TEXT] [--until TEXT [--stop]] STDOUT STDERR COMMAND...
 
-prints one JSON line. With `--until`, also the time until the first line on stderr that holds TEXT; with `--stop`, the
-command is then ended by SIGTERM.
+prints one JSON line. With `--until`, also the time until the first line on stderr that holds TEXT, counted from the
+start, or from the first line that holds the TEXT of `--since`; with `--stop`, the command is then ended by SIGTERM.
 """
 
 import json
@@ -17,7 +17,10 @@ import time
 
 def main() -> None:
     arguments = sys.argv[1:]
-    text, stop = None, False
+    since, text, stop = None, None, False
+    if arguments[0] == "--since":
+        since = arguments[1].encode()
+        del arguments[:2]
     if arguments[0] == "--until":
         text = arguments[1].encode()
         stop = arguments[2] == "--stop"
@@ -25,14 +28,16 @@ def main() -> None:
     stdout, stderr, *command = arguments
     until = None
     with open(stdout, "wb") as out, open(stderr, "wb") as err:
-        began = time.perf_counter()
+        began = counted = time.perf_counter()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE if text else err
         )
         if text:
             for line in process.stderr:
+                if since and since in line:
+                    counted, since = time.perf_counter(), None
                 if until is None and text in line:
-                    until = time.perf_counter() - began
+                    until = time.perf_counter() - counted
                     if stop:
                         process.terminate()
                 err.write(line)

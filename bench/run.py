@@ -4,7 +4,7 @@
 
 Prints a table. With `--report`, also writes the plot `performance.svg` into the folder and puts the table between the
 markers of its `performance.md`; everything else on that page is left as it is. `--quick` makes everything small: it
-shows that the harness works, its figures mean nothing. Sections: export, import, client, verify, memory, growth.
+shows that the harness works, its figures mean nothing. Sections: export, import, bulk, client, verify, memory, growth.
 
 Exit code 1 when something failed or two programs did not do the same work. A missed target is a result, not an error.
 """

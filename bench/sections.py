@@ -38,7 +38,7 @@ def cpus(costs: list[Cost]) -> list[float]:
     return [cost.cpu for cost in costs]
 
 
-# --- 1. export, 2. import: a real server ------------------------------------------------------------------------------
+# --- 1. export, 2. import, also by bulk: a real server ------------------------------------------------------------------------------
 
 
 class Milvus:
@@ -68,6 +68,12 @@ class Milvus:
         counted = self.client.query(COLLECTION, output_fields=["count(*)"], consistency_level="Strong")
         same("rows sent and rows counted", rows, counted[0]["count(*)"])
         self.settle()
+
+    def create_like(self, description: dict[str, Any]) -> None:
+        """An empty collection with the fields and partitions of one that was described."""
+        from pymilvus.orm.schema import CollectionSchema
+
+        self.client.create_collection(COLLECTION, schema=CollectionSchema.construct_from_dict(description))
 
     def drop(self) -> None:
         self.client.drop_collection(COLLECTION)
@@ -187,6 +193,79 @@ def import_(harness: Harness, result: Result) -> None:
     )
     result.add(
         Comparison("import", title, "s", walls(mine), "the same inserts, prepared", walls(sent), 1.15, notes=notes)
+    )
+
+
+def bulk(harness: Harness, result: Result) -> None:
+    """Rows into a real server by its own jobs: against inserts, both whole, and against the same jobs and nothing else.
+
+    The server keeps its data in a local folder, and the stage is one beside it.
+    """
+    rows, dim = harness.size(200_000, 6_000), 128
+    title = f"bulk import, {rows:,} x {dim} dims"
+    snapshot = harness.snapshot("plain", dim, rows)
+    stage = harness.folder / "stage"
+    stage.mkdir()
+    parts = sorted(str(path) for path in (snapshot / "data").rglob("*.parquet"))
+    arguments = ("import", f"file://{snapshot}", "--rename", f"source={COLLECTION}", "--target")
+    by_jobs = ("--via", "bulk", "--stage", f"file://{stage}", "-j", str(AT_ONCE))
+    with Milvus() as milvus:
+        spent: dict[str, list[float]] = {"bulk": [], "insert": []}
+
+        def whole(how: str, *more: str) -> Cost:
+            before = milvus.server.cpu_seconds()
+            cost = harness.tool(*arguments, milvus.uri, *more, token=milvus.token)
+            spent[how].append(milvus.server.cpu_seconds() - before + cost.cpu)
+            same("rows imported and rows in the snapshot", cost.document["totals"]["rows"], rows)
+            same("rows on the server and in the snapshot", cost.document["collections"][0]["server_count"], rows)
+            return cost
+
+        def by_bulk() -> Cost:
+            cost = whole("bulk", *by_jobs)
+            milvus.drop()
+            return cost
+
+        def by_insert() -> Cost:
+            cost = whole("insert")
+            milvus.drop()
+            return cost
+
+        def ours() -> Cost:
+            # From the first request for a job to the first request after the last is complete.
+            since, until = 'rpc="Import"', 'rpc="CreateIndex"'
+            cost = harness.tool(*arguments, milvus.uri, *by_jobs, "-vv", token=milvus.token, since=since, until=until, stop=True)
+            milvus.drop()
+            shutil.rmtree(stage)
+            stage.mkdir()
+            assert cost.until is not None
+            return Cost(cost.until, cost.cpu, cost.memory, None, cost.document)
+
+        def theirs() -> Cost:
+            milvus.create_like(schema)
+            python = servers.venv("bench") / "bin" / "python"
+            jobs = (HERE / "jobs.py", milvus.uri, COLLECTION, str(AT_ONCE), *parts)
+            cost = harness.run(python, *jobs, token=milvus.token)
+            same("rows of the jobs and rows in the snapshot", cost.document["rows"], rows)
+            milvus.drop()
+            return Cost(cost.document["seconds"], cost.cpu, cost.memory, None, cost.document)
+
+        say(f"{title}: importing once")
+        whole("bulk", *by_jobs)
+        schema = milvus.client.describe_collection(COLLECTION)
+        milvus.drop()
+        say(f"{title}: measuring the jobs")
+        mine, jobs = alternate(harness.rounds(3), ours, theirs)
+        spent = {"bulk": [], "insert": []}
+        say(f"{title}: measuring both routes")
+        bulks, inserts = alternate(harness.rounds(2), by_bulk, by_insert)
+    notes = (
+        f"{len(parts)} parts, at most {AT_ONCE} jobs at once, in a server of one data node; the whole import with AUTOINDEX and counts"
+    )
+    result.add(
+        Comparison("bulk", title, "s", walls(bulks), "import by insert", walls(inserts), 1, faster=True, notes=notes),
+        Comparison("bulk", f"{title}: CPU, the server's too", "s", spent["bulk"], "import by insert", spent["insert"]),
+        Comparison("bulk", f"{title}: CPU", "s", cpus(bulks), "import by insert", cpus(inserts)),
+        Comparison("bulk", f"{title}: once staged", "s", walls(mine), "the same jobs, by pymilvus", walls(jobs), 1.1),
     )
 
 
@@ -368,6 +447,7 @@ def growth(harness: Harness, result: Result) -> None:
 SECTIONS = {
     "export": export,
     "import": import_,
+    "bulk": bulk,
     "client": client,
     "verify": verify,
     "memory": memory,
