@@ -5,7 +5,7 @@
 use crate::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::export::{Effort, Shard, Share};
-use crate::milvus::{Endpoint, Side, Tls, Token};
+use crate::milvus::{BucketKey, CloudEndpoint, Deployment, Endpoint, Side, Tls, Token};
 use crate::opened::Trust;
 use crate::progress::Show;
 use crate::report::{self, Format};
@@ -32,6 +32,9 @@ const KEY_PASSWORD: &str = "MILVUS_HANDOFF_KEY_PASSWORD";
 const STAGE_KEY_ID: &str = "MILVUS_HANDOFF_STAGE_ACCESS_KEY_ID";
 const STAGE_SECRET: &str = "MILVUS_HANDOFF_STAGE_SECRET_ACCESS_KEY";
 const STAGE_TOKEN: &str = "MILVUS_HANDOFF_STAGE_SESSION_TOKEN";
+
+/// Where the API key of Zilliz Cloud stands.
+const CLOUD_API_KEY: &str = "MILVUS_HANDOFF_CLOUD_API_KEY";
 
 /// Most that is read of a file with a key or a password.
 const MAX_KEY_FILE_BYTES: u64 = 16 << 10;
@@ -448,8 +451,8 @@ pub struct ImportArgs {
     via: By,
 
     /// With `--via bulk` or `auto`: a prefix in the bucket that Milvus itself keeps its data in; the parts are
-    /// copied there and removed afterwards.
-    #[arg(long, value_name = "s3://BUCKET/PREFIX", required_if_eq("via", "bulk"))]
+    /// copied there and removed afterwards. Zilliz Cloud needs none: see its options below.
+    #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     stage: Option<String>,
 
     /// The S3 server of the stage, if it is not that of the snapshot.
@@ -490,6 +493,44 @@ pub struct ImportArgs {
 
     #[command(flatten)]
     pub bucket: BucketArgs,
+
+    #[command(flatten)]
+    cloud: CloudArgs,
+}
+
+/// By which jobs Zilliz Cloud loads the parts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Zilliz Cloud, with `--via bulk` or `auto`")]
+struct CloudArgs {
+    /// The id of the cluster that `--target` is; the API key is in MILVUS_HANDOFF_CLOUD_API_KEY.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["stage", "cloud_project"])]
+    cloud_cluster: Option<String>,
+
+    /// The project whose databases `--target` has, instead of a cluster.
+    #[arg(long, value_name = "ID", requires = "cloud_region", conflicts_with = "stage")]
+    cloud_project: Option<String>,
+
+    /// The project's region.
+    #[arg(long, value_name = "ID", requires = "cloud_project")]
+    cloud_region: Option<String>,
+
+    /// The key that is GIVEN TO THE SERVICE to read the snapshot's bucket: a file as
+    /// `aws sts assume-role` prints it, or `chain` for the credentials of this process. Take one that
+    /// may only read there, and not for long.
+    #[arg(long, value_name = "FILE|chain", conflicts_with = "cloud_volume")]
+    cloud_key: Option<String>,
+
+    /// The snapshot as the service reaches it, if not by its own URL: s3://, gs:// or https://.
+    #[arg(long, value_name = "URL", conflicts_with = "cloud_volume")]
+    cloud_objects: Option<String>,
+
+    /// A volume of the service that has the snapshot, and its folder there, instead of a key.
+    #[arg(long, value_name = "NAME[/FOLDER]")]
+    cloud_volume: Option<String>,
+
+    /// Where the service's REST interface is.
+    #[arg(long, value_name = "URL", default_value = "https://api.cloud.zilliz.com")]
+    cloud_endpoint: String,
 }
 
 /// Credentials of the target.
@@ -886,12 +927,21 @@ impl ImportArgs {
         use import::{Route, Via};
         Ok(match self.via {
             By::Insert => Via::Is(Route::Insert),
-            By::Bulk => match self.place()? {
-                Some(place) => Via::Is(Route::Bulk(place)),
-                None => return Err(Error::internal("`--via bulk` without `--stage`")),
-            },
-            By::Auto => Via::Auto(self.place()?),
+            By::Bulk => Via::Is(self.bulk()?.ok_or_else(|| {
+                Error::new(ErrorKind::Usage, "`--via bulk` needs a place from which the server reads")
+                    .hint("give `--stage` for a Milvus of your own, or `--cloud-cluster` with `--cloud-key` or `--cloud-volume` for Zilliz Cloud")
+            })?),
+            By::Auto => Via::Auto(self.bulk()?),
         })
+    }
+
+    /// The route by jobs of the server, if there can be one.
+    fn bulk(&self) -> Result<Option<import::Route>> {
+        use import::Route;
+        if let Some(service) = self.cloud.service()? {
+            return Ok(Some(Route::Cloud(Box::new(service))));
+        }
+        Ok(self.place()?.map(Route::Bulk))
     }
 
     /// From where the server reads, if it is to.
@@ -910,6 +960,98 @@ impl ImportArgs {
         }
         Ok(Some(import::Place { url, access }))
     }
+}
+
+impl CloudArgs {
+    /// The service, if one of its clusters is named.
+    fn service(&self) -> Result<Option<import::Service>> {
+        let usage = |what: &str, hint: &str| Err(Error::new(ErrorKind::Usage, what).hint(hint));
+        let deployment = match (&self.cloud_cluster, &self.cloud_project, &self.cloud_region) {
+            (Some(id), ..) => Deployment::Cluster(id.clone()),
+            (None, Some(project), Some(region)) => {
+                Deployment::Project { project: project.clone(), region: region.clone() }
+            }
+            _ if self.cloud_key.is_some() || self.cloud_objects.is_some() || self.cloud_volume.is_some() => {
+                return usage(
+                    "options of Zilliz Cloud are given without a cluster",
+                    "name it with `--cloud-cluster`, or with `--cloud-project` and `--cloud-region`",
+                );
+            }
+            _ => return Ok(None),
+        };
+        let Some(api_key) = token_of(CLOUD_API_KEY)? else {
+            return usage(
+                "there is no API key for Zilliz Cloud",
+                "set MILVUS_HANDOFF_CLOUD_API_KEY to one that may import into that cluster",
+            );
+        };
+        let (volume, reads) = match (&self.cloud_volume, &self.cloud_key) {
+            (Some(volume), _) => {
+                let (name, folder) = volume.split_once('/').unwrap_or((volume, ""));
+                if name.is_empty() {
+                    return usage("--cloud-volume has no name", "write `--cloud-volume NAME` or NAME/FOLDER");
+                }
+                let folder = folder.trim_matches('/').to_string();
+                (Some(name.to_string()), import::Reads::Volume { folder })
+            }
+            (None, Some(key)) => {
+                let url = self.cloud_objects.as_deref().map(objects_url).transpose()?;
+                let key = match key.as_str() {
+                    "chain" => import::Key::OfThisProcess,
+                    file => import::Key::Given(bucket_key(Path::new(file))?),
+                };
+                (None, import::Reads::Objects { url, key })
+            }
+            (None, None) => {
+                return usage(
+                    "Zilliz Cloud has to be given a key by which it reads the snapshot's bucket",
+                    "give `--cloud-key FILE`, with a key that may only read there, and not for long; or a volume that has the \
+                     snapshot, with `--cloud-volume`",
+                );
+            }
+        };
+        let endpoint = CloudEndpoint::parse(&self.cloud_endpoint, api_key, deployment, volume)?;
+        Ok(Some(import::Service { endpoint, reads }))
+    }
+}
+
+/// A prefix by which a service reads, without a slash at its end.
+fn objects_url(text: &str) -> Result<String> {
+    let fine = url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "s3" | "gs" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if fine {
+        return Ok(text.trim_end_matches('/').to_string());
+    }
+    // The value is not repeated: there may be a signature in it.
+    Err(Error::new(ErrorKind::Usage, "--cloud-objects is not a URL of objects")
+        .hint("write s3://bucket/prefix/name, gs://bucket/prefix/name or https://host/bucket/prefix/name"))
+}
+
+/// A key of a bucket from a file as the AWS command line prints it.
+fn bucket_key(path: &Path) -> Result<BucketKey> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Printed {
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: Option<String>,
+    }
+    let text = read_small("--cloud-key", path)?;
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let inner = value.get_mut("Credentials").map(serde_json::Value::take).unwrap_or(value);
+    // What is wrong with it is not repeated: there is a secret in it.
+    let Printed { access_key_id: id, secret_access_key: secret, session_token: token } =
+        serde_json::from_value(inner).map_err(|_| {
+            Error::new(ErrorKind::Usage, format!("there is no key in the file of --cloud-key, {}", path.display()))
+                .hint("it is JSON with AccessKeyId, SecretAccessKey and perhaps SessionToken, as `aws sts assume-role` and `aws configure export-credentials` print it")
+        })?;
+    Ok(BucketKey { id, secret, token })
 }
 
 impl CompareArgs {
@@ -1170,6 +1312,11 @@ fn token(side: Side, file: Option<&PathBuf>) -> Result<Option<Token>> {
         })?;
         return Ok(Some(Token::new(&text).given_in(format!("the file of {flag}"))));
     }
+    token_of(variable)
+}
+
+/// A secret from the environment.
+fn token_of(variable: &str) -> Result<Option<Token>> {
     match std::env::var(variable) {
         Ok(text) if text.trim().is_empty() => Ok(None),
         Ok(text) => Ok(Some(Token::new(&text).given_in(variable))),

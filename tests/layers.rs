@@ -67,6 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("milvus", &["milvus", "columns", "part", "pages"]),
     ("aws_*", &["store"]),
     ("hyper*", &["store"]),
+    ("reqwest", &["milvus"]),
     ("parquet", &["part"]),
     ("minisign", &["signature"]),
     ("rpassword", &["cli"]),

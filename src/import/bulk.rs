@@ -1,34 +1,51 @@
-//! Step 6 by the server's own bulk import: its data nodes read the staged copies of the parts.
+//! Step 6 by the server's own bulk import: it reads the parts itself, staged copies of them or, on
+//! Zilliz Cloud, the snapshot's own objects.
 //!
 //! Owns: that every part is loaded by exactly one job, whatever replies are lost and whenever this
-//! process ends. Does not own: the copies (`stage`), requests (`milvus`).
+//! process ends. Does not own: the copies (`stage`), what the service calls the objects (`service`),
+//! or requests (`milvus`).
 //!
-//! A job is all or nothing, so a part is in when its job is complete, and not in when that failed.
-//! What has to be found out is whether there is a job at all, after a request whose reply was lost
-//! or whose sender was killed. The server's list of jobs tells their files, and no two copies have
-//! one name. If the list has no job of the copy, the copy is removed before the list is read once
-//! more: a request that still arrives later makes a job that finds no file. Then the part is staged
-//! under a new name and asked for again.
+//! A job is all or nothing, so its parts are in when it is complete, and not in when it failed. What
+//! has to be found out is whether there is a job at all, after a request whose reply was lost or
+//! whose sender was killed. The server's list of jobs tells their files.
+//!
+//! - A staged copy has a name that no other copy ever had. If the list has no job of it, it is
+//!   removed before the list is read once more: a request that still arrives later makes a job that
+//!   finds no file. Then the part is staged under a new name and asked for again.
+//! - The snapshot's own objects stay where they are. If the list, looked at for a while, has no job
+//!   of them, the same request is sent again under the same name, by which a server that knows
+//!   names of requests tells that it is the same. In the end the list must have no other job of
+//!   these objects; if it has, the collection is made anew.
 //!
 //! A job that is there after all may be one that the server runs twice (`milvus::bulk`): then the
 //! collection is begun anew. So a request is sent to its end and its reply noted, also when this
 //! process is told to stop.
 
-use super::journal::{JobNoted, Journal, Noted, PartState};
+use super::journal::{Journal, Noted, PartState, Request};
 use super::plan::Job;
+use super::service::Files;
 use super::stage::{Stage, file_of};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::milvus::{BulkJob, BulkState, Client, Failure, RpcError};
+use crate::error::{Code, Context, Error, ErrorKind, Result};
+use crate::milvus::{
+    BulkJob, BulkRequest, BulkServer, BulkState, Client, Failure, JobId, JobLimits, RpcError,
+};
 use crate::progress::Progress;
-use crate::snapshot::Part;
+use crate::snapshot::{ObjectRef, Part};
 use crate::store::Store;
+use crate::verify::{Content, content_by_head};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often a part is tried whose job failed although its copy is whole: data nodes come and go.
+/// How often parts are tried whose job failed although they are whole: data nodes come and go.
 const TRIES: u32 = 3;
+
+/// How often a request is sent whose reply is lost every time.
+const SENDS: u32 = 5;
+
+/// How often the list is looked at while a request may still be on its way.
+const LOOKS: u32 = 4;
 
 /// How long a job may make no headway that we can see.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -44,75 +61,185 @@ const FULL: Duration = Duration::from_secs(3600);
 const ANEW: &str =
     "run the same command again: it drops what it has made of this collection and begins it anew";
 
+/// From where the server reads the parts.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// From copies.
+    Stage(&'a Stage),
+    /// From the snapshot itself.
+    Snapshot(&'a Files),
+}
+
 /// Loads every part of every job that is not in yet, `at_once` jobs of the server at a time.
+#[expect(clippy::too_many_arguments)] // Each is another thing; a struct would only hide them.
 pub async fn all(
     target: &Client,
+    server: &Arc<dyn BulkServer>,
     jobs: &[Job<'_>],
-    stage: &Stage,
+    source: Source<'_>,
     store: &Arc<dyn Store>,
     journal: &Journal,
     at_once: usize,
     progress: &Progress,
 ) -> Result<()> {
-    let noted = journal.noted();
     let mut todo = Vec::new();
     for job in jobs {
+        let noted = journal.noted();
+        if server.lists_by_name() && noted.before(&job.target).is_none() {
+            journal.before(&job.target, server.names(&job.target).await?).await?;
+        }
         for part in &job.source.parts {
-            match noted.part(&job.target, &part.key) {
-                Some(PartState::In { .. }) => progress.add(part.rows, part.size),
-                // What is on its way already comes first.
-                Some(PartState::Begun) => todo.insert(0, (job, part)),
-                None => todo.push((job, part)),
+            if let Some(PartState::In { .. }) = noted.part(&job.target, &part.key) {
+                progress.add(part.rows, part.size);
+            }
+        }
+        // What is on its way already comes first.
+        let (begun, new) = groups(job, &noted, server.limits());
+        todo.splice(0..0, begun.into_iter().map(|parts| (job, parts)));
+        todo.extend(new.into_iter().map(|parts| (job, parts)));
+    }
+    let load = |(job, parts)| {
+        let loading = Loading { target, server, job, parts, source, store, journal, progress, shown: 0 };
+        let about = loading.about();
+        async move { loading.run().await.context(|| about) }
+    };
+    stream::iter(todo).map(load).buffer_unordered(at_once).try_collect::<()>().await?;
+    for job in jobs.iter().filter(|_| server.lists_by_name()) {
+        refuse_strays(server.as_ref(), job, &journal.noted()).await?;
+    }
+    Ok(())
+}
+
+/// The parts of a collection that are not in, as jobs take them: those that were asked for together,
+/// and the others, by partition.
+fn groups<'p>(
+    job: &'p Job<'_>,
+    noted: &Noted,
+    limits: JobLimits,
+) -> (Vec<Vec<&'p Part>>, Vec<Vec<&'p Part>>) {
+    let mut begun: BTreeMap<String, Vec<&Part>> = BTreeMap::new();
+    let mut new: Vec<Vec<&Part>> = Vec::new();
+    for part in &job.source.parts {
+        match noted.part(&job.target, &part.key) {
+            Some(PartState::In { .. }) => {}
+            Some(PartState::Begun) => {
+                let request = noted.request(&job.target, &part.key).map_or(&*part.key, |(name, _)| name);
+                begun.entry(request.to_string()).or_default().push(part);
+            }
+            None => {
+                let fits = |group: &&mut Vec<&Part>| {
+                    let bytes: u64 = group.iter().map(|part| part.size).sum();
+                    job.partition(group[0]) == job.partition(part)
+                        && group.len() < limits.files
+                        && bytes.saturating_add(part.size) <= limits.bytes
+                };
+                match new.last_mut().filter(fits) {
+                    Some(group) => group.push(part),
+                    None => new.push(vec![part]),
+                }
             }
         }
     }
-    let load = |(job, part)| {
-        let work = Loading { target, job, part, stage, store, journal, progress, shown: 0 }.run();
-        async move { work.await.context(|| format!("import into {}: part {}", job.target, part.key)) }
-    };
-    stream::iter(todo).map(load).buffer_unordered(at_once).try_collect().await
+    (begun.into_values().collect(), new)
 }
 
 /// Whether there may be a job of a collection that cannot be told apart from others, so that parts
-/// may be in or not.
-pub async fn untellable(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<bool> {
+/// may be in or not; or one that loads parts twice: then so many rows.
+pub async fn untellable(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<Option<u64>> {
     let unsettled = |part: &&Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
+    let mut seen = BTreeSet::new();
     for part in job.source.parts.iter().filter(unsettled) {
-        match noted.job(&job.target, &part.key) {
-            Some(JobNoted { id: Some(id), .. }) => {
-                if target.bulk_job(&job.target, *id).await?.is_none() {
-                    return Ok(true);
-                }
-            }
-            asked => {
-                let known: BTreeSet<i64> = noted.jobs(&job.target).collect();
-                let listed = target.bulk_jobs(&job.target).await?;
-                let twice = target.may_run_jobs_twice()
-                    && asked.is_some_and(|asked| listed.iter().any(|job| job.has(&asked.file)));
+        let request = noted.request(&job.target, &part.key);
+        if request.is_some_and(|(name, _)| !seen.insert(name)) {
+            continue;
+        }
+        match request.and_then(|(_, request)| request.job.as_ref()) {
+            Some(id) if server.job(&job.target, id).await?.is_none() => return Ok(Some(0)),
+            Some(_) => {}
+            None => {
+                let known = known(job, noted);
+                let listed = server.jobs(&job.target, &known).await?;
+                let copy = request.and_then(|(_, request)| request.copy.as_ref());
+                let twice = server.may_run_jobs_twice()
+                    && copy.is_some_and(|copy| listed.iter().any(|job| job.has(copy)));
                 if twice || has_nameless(&listed, &known) {
-                    return Ok(true);
+                    return Ok(Some(0));
                 }
             }
         }
     }
-    Ok(false)
+    if !server.lists_by_name() {
+        return Ok(None);
+    }
+    // One that waits for a commit has loaded none.
+    let strays = strays(server, job, noted).await?;
+    let loaded: Vec<_> = strays.iter().filter(|stray| stray.state != BulkState::Uncommitted).collect();
+    let of = |stray: &&BulkJob| {
+        let parts = job.source.parts.iter();
+        let its = parts.filter(|part| stray.has(&part.key));
+        its.map(|part| part.rows).sum::<u64>()
+    };
+    Ok((!loaded.is_empty()).then(|| loaded.iter().map(of).sum()))
+}
+
+/// The jobs of a collection that are not the ones to look for.
+fn known(job: &Job<'_>, noted: &Noted) -> BTreeSet<JobId> {
+    noted.jobs(&job.target).chain(noted.before(&job.target).into_iter().flatten()).cloned().collect()
 }
 
 /// Whether there is a job that may be any part's: the server does not tell its files, and it is none
-/// of those that are `known`, by its number or, where the server tells none, by how many there are.
-fn has_nameless(listed: &[BulkJob], known: &BTreeSet<i64>) -> bool {
-    let nameless = |job: &&BulkJob| job.files.is_empty() && !matches!(job.state, BulkState::Failed(_));
-    let (without_number, with): (Vec<_>, Vec<_>) =
-        listed.iter().filter(nameless).partition(|job| job.id == 0);
-    without_number.len() > known.len() || with.iter().any(|job| !known.contains(&job.id))
+/// of those that are `known`, by its name or, where the server tells none, by how many there are.
+fn has_nameless(listed: &[BulkJob], known: &BTreeSet<JobId>) -> bool {
+    let nameless = |job: &&BulkJob| job.files.is_empty() && is_alive(job);
+    let (without_name, with): (Vec<_>, Vec<_>) =
+        listed.iter().filter(nameless).partition(|job| job.id.is_none());
+    let other = |job: &&BulkJob| job.id.as_ref().is_some_and(|id| !known.contains(id));
+    without_name.len() > known.len() || with.iter().any(other)
 }
 
-/// One part on its way in.
+fn is_alive(job: &BulkJob) -> bool {
+    !matches!(job.state, BulkState::Failed(_))
+}
+
+/// Jobs that load parts which another job of this import loads.
+async fn strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<Vec<BulkJob>> {
+    if noted.creation(&job.target).is_none() || noted.before(&job.target).is_none() {
+        return Ok(Vec::new());
+    }
+    let known = known(job, noted);
+    let settled = |part: &&Part| noted.request(&job.target, &part.key).is_some_and(|(_, r)| r.job.is_some());
+    let settled: Vec<&Part> = job.source.parts.iter().filter(settled).collect();
+    let is_stray = |other: &BulkJob| {
+        let is_known = other.id.as_ref().is_some_and(|id| known.contains(id));
+        !is_known && is_alive(other) && settled.iter().any(|part| other.has(&part.key))
+    };
+    let listed = server.jobs(&job.target, &known).await?;
+    Ok(listed.into_iter().filter(is_stray).collect())
+}
+
+/// Gives up strays that can be given up; others have loaded rows twice.
+async fn refuse_strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<()> {
+    for stray in strays(server, job, noted).await? {
+        let Some(id) = stray.id else { continue };
+        if stray.state == BulkState::Uncommitted {
+            tracing::warn!("{}: job {id} of a request that came late is given up", job.target);
+            server.abort(&job.target, &id).await?;
+            continue;
+        }
+        let what = format!("{}: job {id} loads parts a second time: a request came late", job.target);
+        return Err(Error::new(ErrorKind::Temporary, what).hint(ANEW));
+    }
+    Ok(())
+}
+
+/// Parts on their way in, by one job.
 struct Loading<'a> {
     target: &'a Client,
+    server: &'a Arc<dyn BulkServer>,
     job: &'a Job<'a>,
-    part: &'a Part,
-    stage: &'a Stage,
+    /// At least one.
+    parts: Vec<&'a Part>,
+    source: Source<'a>,
     store: &'a Arc<dyn Store>,
     journal: &'a Journal,
     progress: &'a Progress,
@@ -121,44 +248,54 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
+    fn about(&self) -> String {
+        match self.parts.as_slice() {
+            [part] => format!("import into {}: part {}", self.job.target, part.key),
+            parts => {
+                format!("import into {}: {} parts, {} first", self.job.target, parts.len(), parts[0].key)
+            }
+        }
+    }
+
     async fn run(mut self) -> Result<()> {
-        let mut failures = 0;
+        let (mut failures, mut sends) = (0, 0);
         loop {
-            let job = self.journal.look(|noted| noted.job(&self.job.target, &self.part.key).cloned());
-            let id = match job {
-                Some(JobNoted { id: Some(id), .. }) => id,
-                Some(JobNoted { file, id: None }) => match self.find(&file).await? {
-                    Some(id) => id,
-                    None => continue,
+            let asked = self.journal.look(|noted| {
+                let asked = noted.request(&self.job.target, &self.parts[0].key);
+                asked.map(|(name, request)| (name.to_string(), request.clone()))
+            });
+            let (request, id) = match asked {
+                Some((request, Request { job: Some(id), .. })) => (request, id),
+                Some((request, Request { copy, .. })) => match self.find(&request, copy).await? {
+                    Found::Job(id) => (request, id),
+                    Found::NoneEver => continue,
+                    Found::Unknown if sends < SENDS => {
+                        sends += 1;
+                        match self.send(&request, self.files()?, true).await? {
+                            Some(id) => (request, id),
+                            None => continue,
+                        }
+                    }
+                    Found::Unknown => {
+                        let what = format!("the replies to a request for a job were lost {sends} times");
+                        return Err(Error::new(Code::Unreachable, what)
+                            .hint("see to the network, then run the same command again: it finds out what became of them"));
+                    }
                 },
                 None => match self.ask().await? {
-                    Some(id) => id,
+                    Some(asked) => asked,
                     None => continue,
                 },
             };
-            let why = match self.wait(id).await? {
+            let why = match self.wait(&request, &id).await? {
                 None => return Ok(()),
                 Some(why) => why,
             };
-            self.journal.refused(&self.job.target, &self.part.key).await?;
+            self.journal.refused(&self.job.target, &request).await?;
             failures += 1;
             // Removed by `find`: it is staged anew.
-            let Some(file) = file_of(self.job, self.part, self.journal) else { continue };
-            if let Some(problem) = self.stage.look_closely(&file, self.part).await? {
-                self.stage.remove(self.job, self.part, self.journal).await?;
-                let what =
-                    format!("the server's bulk import failed: {why}; the staged copy was altered: {problem}");
-                return Err(Error::new(ErrorKind::Temporary, what).hint(format!(
-                    "find out what else writes to {}, then run the same command again: it stages the part anew",
-                    self.stage.place()
-                )));
-            }
-            if is_missing(&why) {
-                let what = format!("the server does not find {}: {why}", self.stage.key(&file));
-                return Err(Error::new(ErrorKind::Usage, what).hint(
-                    "it lies there: `--stage` has to be in the bucket that the server itself keeps its data in; correct it \
-                     and run the command again",
-                ));
+            if !self.look_for_reason(&why).await? {
+                continue;
             }
             if failures >= TRIES {
                 let what = format!("the server's bulk import failed {failures} times: {why}");
@@ -166,27 +303,116 @@ impl Loading<'_> {
                     .hint("see the logs of the server's data nodes; what its bulk import does not take may go in with `--via insert`"));
             }
             tracing::warn!(
-                "job {id} of part {} failed: {why}; its copy is whole: trying again",
-                self.part.key
+                "job {id} of part {} failed: {why}; what it reads is whole: trying again",
+                self.parts[0].key
             );
             tokio::time::sleep(LAST_LOOK).await;
         }
     }
 
+    /// Says why a job failed if that is not the server's fault. `false` if it had nothing to load.
+    async fn look_for_reason(&self, why: &str) -> Result<bool> {
+        match self.source {
+            Source::Stage(stage) => {
+                let part = self.parts[0];
+                let Some(file) = file_of(self.job, part, self.journal) else { return Ok(false) };
+                if let Some(problem) = stage.look_closely(&file, part).await? {
+                    stage.remove(self.job, part, self.journal).await?;
+                    let what = format!(
+                        "the server's bulk import failed: {why}; the staged copy was altered: {problem}"
+                    );
+                    return Err(Error::new(ErrorKind::Temporary, what).hint(format!(
+                        "find out what else writes to {}, then run the same command again: it stages the part anew",
+                        stage.place()
+                    )));
+                }
+                if is_missing(why) {
+                    let what = format!("the server does not find {}: {why}", stage.key(&file));
+                    return Err(Error::new(ErrorKind::Usage, what).hint(
+                        "it lies there: `--stage` has to be in the bucket that the server itself keeps its data in; correct it \
+                         and run the command again",
+                    ));
+                }
+            }
+            Source::Snapshot(files) => {
+                let name = files.name(self.parts[0]);
+                for part in &self.parts {
+                    let object = ObjectRef { key: part.key.clone(), size: part.size, sha256: part.sha256 };
+                    if let Content::Wrong(problem) = content_by_head(self.store.as_ref(), &object).await? {
+                        let what = format!(
+                            "the server's bulk import failed: {why}; the snapshot was altered since it was checked: {}: {}",
+                            problem.key, problem.problem
+                        );
+                        return Err(Error::new(ErrorKind::Integrity, what).hint(
+                            "find out what else writes there, and get the snapshot again from the exporter",
+                        ));
+                    }
+                }
+                if is_denied(why) {
+                    let what = format!("the service may not read {name} or files beside it: {why}");
+                    return Err(Error::new(Code::BucketDenied, what).hint(
+                        "the key of `--cloud-key` needs s3:GetObject, s3:ListBucket and s3:GetBucketLocation there, and has to be \
+                         valid as long as the jobs run; then run the same command again",
+                    ));
+                }
+                if is_missing(why) {
+                    let what = format!("the service does not find {name} or files beside it: {why}");
+                    return Err(Error::new(ErrorKind::Usage, what).hint(
+                        "`--cloud-objects` or `--cloud-volume` has to lead to the snapshot; correct it and run the command again",
+                    ));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the server calls the parts that it reads from the snapshot.
+    fn files(&self) -> Result<Vec<String>> {
+        match self.source {
+            Source::Stage(_) => Err(Error::internal("a copy has a new name for every request")),
+            Source::Snapshot(files) => Ok(self.parts.iter().map(|part| files.name(part)).collect()),
+        }
+    }
+
     /// Asks for a job; `None` if it is not known whether there is one now.
-    async fn ask(&mut self) -> Result<Option<i64>> {
-        let file = match file_of(self.job, self.part, self.journal) {
-            Some(file) => file,
-            None => {
-                let unshown = Progress::new("stage", None);
-                self.stage.put(self.job, self.part, self.store, self.journal, &unshown).await?
+    async fn ask(&mut self) -> Result<Option<(String, JobId)>> {
+        let (files, copy) = match self.source {
+            Source::Snapshot(_) => (self.files()?, None),
+            Source::Stage(stage) => {
+                let part = self.parts[0];
+                let copy = match file_of(self.job, part, self.journal) {
+                    Some(copy) => copy,
+                    None => {
+                        let unshown = Progress::new("stage", None);
+                        stage.put(self.job, part, self.store, self.journal, &unshown).await?
+                    }
+                };
+                (vec![stage.key(&copy)], Some(copy))
             }
         };
-        let key = self.stage.key(&file);
-        self.journal.asking(&self.job.target, &self.part.key, &file).await?;
+        let request = uuid::Uuid::new_v4().to_string();
+        let parts = self.parts.iter().map(|part| part.key.clone()).collect();
+        self.journal.asking(&self.job.target, &request, parts, copy).await?;
+        Ok(self.send(&request, files, false).await?.map(|id| (request, id)))
+    }
+
+    /// Sends a request for a job that was noted; `again`: an earlier one may have been done. `None`
+    /// if the reply was lost.
+    async fn send(&self, request: &str, files: Vec<String>, again: bool) -> Result<Option<JobId>> {
         let began = Instant::now();
         loop {
-            match self.ask_once(key.clone()).await? {
+            let key = match self.source {
+                Source::Stage(_) => None,
+                Source::Snapshot(files) => files.key().await?,
+            };
+            let asked = BulkRequest {
+                collection: self.job.target.clone(),
+                partition: self.job.partition(self.parts[0]).map(str::to_string),
+                files: files.clone(),
+                request: request.to_string(),
+                key,
+            };
+            match self.send_once(asked).await? {
                 Ok(id) => return Ok(Some(id)),
                 Err(e) if !e.not_done() => {
                     tracing::warn!(reason = e.reason, "the reply was lost: looking whether there is a job");
@@ -194,7 +420,9 @@ impl Loading<'_> {
                 }
                 Err(e) if is_full(&e) && began.elapsed() < FULL => tokio::time::sleep(LAST_LOOK).await,
                 Err(e) => {
-                    self.journal.refused(&self.job.target, &self.part.key).await?;
+                    if !again {
+                        self.journal.refused(&self.job.target, request).await?;
+                    }
                     return Err(e.into());
                 }
             }
@@ -202,89 +430,130 @@ impl Loading<'_> {
     }
 
     /// One request, to its end: its reply is noted even if this is not waited for any longer.
-    async fn ask_once(&self, key: String) -> Result<std::result::Result<i64, RpcError>> {
-        let (target, journal) = (self.target.clone(), self.journal.clone());
-        let (name, part) = (self.job.target.clone(), self.part.key.clone());
-        let partition = self.job.partition(self.part).map(str::to_string);
+    async fn send_once(&self, request: BulkRequest) -> Result<std::result::Result<JobId, RpcError>> {
+        let (server, journal) = (self.server.clone(), self.journal.clone());
         let work = async move {
-            match target.bulk_import(&name, partition.as_deref(), &key).await {
-                Ok(id) => journal.asked(&name, &part, id).await.map(|()| Ok(id)),
+            match server.ask(&request).await {
+                Ok(id) => journal.asked(&request.collection, &request.request, &id).await.map(|()| Ok(id)),
                 Err(e) => Ok(Err(e)),
             }
         };
         self.target.to_the_end("Import", work).await?
     }
 
-    /// Finds the job of `file` whose request's reply was lost; `None` if there is none and never will
-    /// be.
-    async fn find(&self, file: &str) -> Result<Option<i64>> {
-        let (name, key) = (&self.job.target, &self.part.key);
-        if let Some(id) = self.listed(file).await? {
-            self.journal.asked(name, key, id).await?;
-            return Ok(Some(id));
+    /// Finds the job of a request whose reply was lost.
+    async fn find(&self, request: &str, copy: Option<String>) -> Result<Found> {
+        let name = &self.job.target;
+        let found = match (self.source, copy) {
+            (Source::Stage(stage), Some(copy)) => {
+                let files = [copy.clone()];
+                match self.listed(&files).await? {
+                    Listed::Job(id) => Some(id),
+                    Listed::Untold => return Err(untold()),
+                    Listed::Nothing => {
+                        // The name is needed until it is settled, so it is forgotten last.
+                        stage.delete(&copy).await?;
+                        let late = match self.listed(&files).await? {
+                            Listed::Job(id) => Some(id),
+                            Listed::Untold => return Err(untold()),
+                            Listed::Nothing => None,
+                        };
+                        match &late {
+                            Some(id) => self.journal.asked(name, request, id).await?,
+                            None => self.journal.refused(name, request).await?,
+                        }
+                        let part = self.parts[0];
+                        if file_of(self.job, part, self.journal).is_some_and(|staged| staged == copy) {
+                            self.journal.unstaged(name, &part.key).await?;
+                        }
+                        return Ok(late.map_or(Found::NoneEver, Found::Job));
+                    }
+                }
+            }
+            (Source::Snapshot(snapshot), None) => {
+                let files = self.files()?;
+                let mut looks = 1;
+                loop {
+                    match self.listed(&files).await? {
+                        Listed::Job(id) => break Some(id),
+                        Listed::Untold if looks >= LOOKS => return Err(untold()),
+                        Listed::Nothing if looks >= LOOKS => break None,
+                        Listed::Untold | Listed::Nothing => {}
+                    }
+                    looks += 1;
+                    tokio::time::sleep(snapshot.settle() / LOOKS).await;
+                }
+            }
+            _ => return Err(Error::internal("a request of another route is in the journal")),
+        };
+        match found {
+            Some(id) => {
+                self.journal.asked(name, request, &id).await?;
+                Ok(Found::Job(id))
+            }
+            None => Ok(Found::Unknown),
         }
-        // The name is needed until it is settled, so it is forgotten last.
-        self.stage.delete(file).await?;
-        let late = self.listed(file).await?;
-        match late {
-            Some(id) => self.journal.asked(name, key, id).await?,
-            None => self.journal.refused(name, key).await?,
-        }
-        if file_of(self.job, self.part, self.journal).is_some_and(|staged| staged == file) {
-            self.journal.unstaged(name, key).await?;
-        }
-        Ok(late)
     }
 
-    async fn listed(&self, file: &str) -> Result<Option<i64>> {
-        let jobs = self.target.bulk_jobs(&self.job.target).await?;
-        if self.target.may_run_jobs_twice() && jobs.iter().any(|job| job.has(file)) {
+    async fn listed(&self, files: &[String]) -> Result<Listed> {
+        let known = self.journal.look(|noted| known(self.job, noted));
+        let jobs = self.server.jobs(&self.job.target, &known).await?;
+        let loads = |job: &BulkJob| files.iter().any(|file| job.has(file));
+        if self.server.may_run_jobs_twice() && jobs.iter().any(loads) {
             return Err(Error::new(
                 ErrorKind::Temporary,
                 "the reply to an import was lost, and this server may run a job twice whose client went away",
             )
             .hint(ANEW));
         }
-        let alive = |job: &&BulkJob| !matches!(job.state, BulkState::Failed(_));
-        if let Some(job) = jobs.iter().filter(alive).find(|job| job.has(file)) {
-            return Ok(Some(job.id));
-        }
-        let known = self.journal.look(|noted| noted.jobs(&self.job.target).collect());
-        if !has_nameless(&jobs, &known) {
-            return Ok(None);
-        }
-        Err(Error::new(
-            ErrorKind::Temporary,
-            "the reply to an import was lost, and this server does not tell which files its jobs load, so the part may be \
-             in or not",
-        )
-        .hint(ANEW))
+        let ours = |job: &&BulkJob| {
+            let is_new = job.id.as_ref().is_none_or(|id| !known.contains(id));
+            is_new && is_alive(job) && loads(job)
+        };
+        Ok(match jobs.iter().find(ours) {
+            Some(BulkJob { id: Some(id), .. }) => Listed::Job(id.clone()),
+            Some(_) => Listed::Untold,
+            None if has_nameless(&jobs, &known) => Listed::Untold,
+            None => Listed::Nothing,
+        })
     }
 
     /// Waits for the end of a job: `None` if every row is in, else why none is.
-    async fn wait(&mut self, id: i64) -> Result<Option<String>> {
+    async fn wait(&mut self, request: &str, id: &JobId) -> Result<Option<String>> {
+        let rows: u64 = self.parts.iter().map(|part| part.rows).sum();
         let mut pause = FIRST_LOOK;
         let (mut last, mut changed) = (None, Instant::now());
         loop {
             // No job is done at once, and each look is a moment in which a kill ends Milvus 2.3.5.
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LAST_LOOK);
-            let Some(told) = self.target.bulk_job(&self.job.target, id).await? else {
+            let Some(told) = self.server.job(&self.job.target, id).await? else {
                 let what =
                     format!("the server does not know job {id} any longer, so the part may be in or not");
                 return Err(Error::new(ErrorKind::Temporary, what).hint(ANEW));
             };
             match told.state {
-                BulkState::Complete if told.rows != 0 && told.rows != self.part.rows => {
-                    let what = format!("job {id} has loaded {} rows of {}", told.rows, self.part.rows);
+                BulkState::Complete if told.rows != 0 && told.rows != rows => {
+                    let what = format!("job {id} has loaded {} rows of {rows}", told.rows);
                     return Err(Error::new(ErrorKind::Integrity, what)
                         .hint("see the logs of the server's data nodes"));
                 }
                 BulkState::Complete => {
                     self.show(100);
-                    self.journal.loaded(&self.job.target, &self.part.key, false).await?;
+                    self.journal.complete(&self.job.target, request).await?;
                     return Ok(None);
                 }
+                BulkState::Uncommitted if told.rows != rows => {
+                    self.server.abort(&self.job.target, id).await?;
+                    self.journal.refused(&self.job.target, request).await?;
+                    let what = format!(
+                        "job {id} would have loaded {} rows of {rows}: it was given up before any was visible",
+                        told.rows
+                    );
+                    return Err(Error::new(ErrorKind::Integrity, what)
+                        .hint("see what the service says of the job; `--via insert` loads the same parts"));
+                }
+                BulkState::Uncommitted => self.server.commit(&self.job.target, id).await?,
                 BulkState::Failed(why) => return Ok(Some(why)),
                 BulkState::Running => {}
             }
@@ -307,10 +576,38 @@ impl Loading<'_> {
         let of = |whole: u64, percent: u64| (u128::from(whole) * u128::from(percent) / 100) as u64;
         if percent > self.shown {
             let more = |whole| of(whole, percent) - of(whole, self.shown);
-            self.progress.add(more(self.part.rows), more(self.part.size));
+            let (rows, bytes) = self.parts.iter().fold((0, 0), |(r, b), part| (r + part.rows, b + part.size));
+            self.progress.add(more(rows), more(bytes));
             self.shown = percent;
         }
     }
+}
+
+/// What became of a request whose reply was lost.
+enum Found {
+    /// It made this job.
+    Job(JobId),
+    /// It made no job, and never will.
+    NoneEver,
+    /// It made none yet.
+    Unknown,
+}
+
+/// What the list says of files.
+enum Listed {
+    Job(JobId),
+    /// There is a job of which it does not tell enough.
+    Untold,
+    Nothing,
+}
+
+fn untold() -> Error {
+    Error::new(
+        ErrorKind::Temporary,
+        "the reply to an import was lost, and this server does not tell which files its jobs load, so the part may be \
+         in or not",
+    )
+    .hint(ANEW)
 }
 
 /// A job whose file is not where the server looks. The words are those of S3 servers, and of Milvus
@@ -319,6 +616,20 @@ fn is_missing(why: &str) -> bool {
     ["key does not exist", "NoSuchKey", "no such file", "bucket does not exist"]
         .iter()
         .any(|text| why.contains(text))
+}
+
+/// A job whose key is refused: the codes of S3.
+fn is_denied(why: &str) -> bool {
+    [
+        "AccessDenied",
+        "Access Denied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+    ]
+    .iter()
+    .any(|text| why.contains(text))
 }
 
 /// A server that has as many jobs as it takes; there is no code for it.

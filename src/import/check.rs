@@ -20,6 +20,8 @@ pub enum Closely {
     ByHead,
     /// By reading it where the bucket returns no right digest.
     ByContent,
+    /// By reading it, whatever the bucket says.
+    EveryByte,
 }
 
 /// Checks every part of `jobs` that is `wanted`, before the target is touched. What is loaded later
@@ -40,6 +42,9 @@ pub async fn parts(
     let look = |object: ObjectRef| {
         let store = store.clone();
         async move {
+            if closely == Closely::EveryByte {
+                return content_by_reading(store, &object, progress).await;
+            }
             match content_by_head(store.as_ref(), &object).await? {
                 Content::SizeOnly | Content::OtherDigest(_) if closely == Closely::ByContent => {
                     content_by_reading(store, &object, progress).await

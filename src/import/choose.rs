@@ -3,7 +3,7 @@
 //! Owns: the choice. Does not own: what a bulk import takes (`takes`).
 
 use super::plan::Job;
-use super::{Place, Route, takes};
+use super::{Route, takes};
 use crate::error::Result;
 use crate::milvus::{Client, Endpoint};
 use indicatif::HumanBytes;
@@ -15,15 +15,16 @@ const BULK_FROM: u64 = 4 << 30;
 /// The route and the reason. What an earlier run has begun goes on the same way.
 pub async fn route(
     target: &Endpoint,
-    place: Option<&Place>,
+    bulk: Option<&Route>,
     jobs: &[Job<'_>],
     is_begun: impl Fn(&Route) -> bool,
 ) -> Result<(Route, String)> {
     let insert = |why: String| Ok((Route::Insert, why));
-    let Some(place) = place else {
-        return insert("no `--stage` names a place from which the server could read".into());
+    let Some(bulk) = bulk.cloned() else {
+        return insert(
+            "neither `--stage` nor a `--cloud` option names a place from which the server could read".into(),
+        );
     };
-    let bulk = Route::Bulk(place.clone());
     for route in [Route::Insert, bulk.clone()] {
         if is_begun(&route) {
             return Ok((route, "an earlier run of this import has begun that way".into()));

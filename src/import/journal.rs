@@ -11,10 +11,10 @@
 use crate::blocking::blocking;
 use crate::digest::Sha256;
 use crate::error::{Code, Error, ErrorKind, Result};
-use crate::milvus::KeyPolicy;
+use crate::milvus::{JobId, KeyPolicy};
 use crate::schema::CollectionName;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -151,12 +151,23 @@ enum Event {
     Staged { collection: Name, part: String, file: String },
     /// The copy is about to be removed: no job that is made from now on can read it.
     Unstaged { collection: Name, part: String },
-    /// The server is about to be asked for a job that loads the copy of this name.
-    Asking { collection: Name, part: String, file: String },
+    /// The list of the server had these jobs before the first one was asked for.
+    Before { collection: Name, jobs: Vec<String> },
+    /// The server is about to be asked for a job that loads these parts; the request has a name that
+    /// none had before. `copy`: the name of the copy that it is to load, where there are copies.
+    Asking {
+        collection: Name,
+        request: String,
+        parts: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        copy: Option<String>,
+    },
     /// It made this job.
-    Asked { collection: Name, part: String, job: i64 },
-    /// No job has loaded a row of the part, and none will.
-    Refused { collection: Name, part: String },
+    Asked { collection: Name, request: String, job: String },
+    /// The job is complete: every row of its parts is in.
+    Complete { collection: Name, request: String },
+    /// No job has loaded a row of these parts, and none will.
+    Refused { collection: Name, request: String },
 }
 
 /// What an import has noted so far.
@@ -174,17 +185,21 @@ struct Collection {
     /// `None` while it is not known whether its creation took effect.
     id: Option<i64>,
     parts: BTreeMap<String, PartState>,
-    /// The jobs of parts that are begun.
-    jobs: BTreeMap<String, JobNoted>,
+    /// Jobs that the server's list had before; `None` while that was not noted.
+    before: Option<BTreeSet<JobId>>,
+    /// What the server was asked for, by the names of the requests.
+    requests: BTreeMap<String, Request>,
 }
 
-/// A job of the server that was asked for.
+/// A request for a job that was not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobNoted {
-    /// The name of the copy that it loads.
-    pub file: String,
-    /// Its number; `None` while it is not known whether the server made it.
-    pub id: Option<i64>,
+pub struct Request {
+    /// The keys of its parts.
+    pub parts: Vec<String>,
+    /// The name of the copy that it loads, if it loads one.
+    pub copy: Option<String>,
+    /// The job; `None` while it is not known whether the server made it.
+    pub job: Option<JobId>,
 }
 
 /// How far a collection came.
@@ -232,7 +247,7 @@ impl Noted {
 
     /// Whether the server may be about to read a copy for a job of which nothing is known.
     pub fn asking(&self) -> bool {
-        self.collections.values().any(|c| c.jobs.values().any(|job| job.id.is_none()))
+        self.collections.values().any(|c| c.requests.values().any(|request| request.job.is_none()))
     }
 
     /// The name of the copy of a part in the stage.
@@ -240,14 +255,23 @@ impl Noted {
         self.staged.get(&(collection.clone(), part.to_string())).map(String::as_str)
     }
 
-    /// The job of a part that is begun.
-    pub fn job(&self, collection: &CollectionName, part: &str) -> Option<&JobNoted> {
-        self.collections.get(collection)?.jobs.get(part)
+    /// The request that a part was asked for with, and its name.
+    pub fn request(&self, collection: &CollectionName, part: &str) -> Option<(&str, &Request)> {
+        let requests = &self.collections.get(collection)?.requests;
+        let asked = requests.iter().find(|(_, request)| request.parts.iter().any(|key| key == part));
+        asked.map(|(name, request)| (name.as_str(), request))
     }
 
-    /// The numbers of all jobs of a collection that were ever noted and not refused.
-    pub fn jobs(&self, collection: &CollectionName) -> impl Iterator<Item = i64> {
-        self.collections.get(collection).into_iter().flat_map(|c| c.jobs.values().filter_map(|job| job.id))
+    /// All jobs of a collection that were ever noted and not refused.
+    pub fn jobs(&self, collection: &CollectionName) -> impl Iterator<Item = &JobId> {
+        let requests = self.collections.get(collection).into_iter().flat_map(|c| c.requests.values());
+        requests.filter_map(|request| request.job.as_ref())
+    }
+
+    /// Jobs that the server's list had before the first one was asked for; `None` while that was not
+    /// noted.
+    pub fn before(&self, collection: &CollectionName) -> Option<&BTreeSet<JobId>> {
+        self.collections.get(collection)?.before.as_ref()
     }
 
     fn apply(&mut self, event: &Event) {
@@ -280,21 +304,33 @@ impl Noted {
             Event::Unstaged { collection, part } => {
                 self.staged.remove(&(at(collection), part.clone()));
             }
-            Event::Asking { collection, part, file } => {
-                let collection = self.collections.entry(at(collection)).or_default();
-                collection.parts.insert(part.clone(), PartState::Begun);
-                collection.jobs.insert(part.clone(), JobNoted { file: file.clone(), id: None });
+            Event::Before { collection, jobs } => {
+                let jobs = jobs.iter().cloned().map(JobId).collect();
+                self.collections.entry(at(collection)).or_default().before = Some(jobs);
             }
-            Event::Asked { collection, part, job } => {
+            Event::Asking { collection, request, parts, copy } => {
                 let collection = self.collections.entry(at(collection)).or_default();
-                if let Some(asked) = collection.jobs.get_mut(part) {
-                    asked.id = Some(*job);
+                collection.parts.extend(parts.iter().map(|part| (part.clone(), PartState::Begun)));
+                let asked = Request { parts: parts.clone(), copy: copy.clone(), job: None };
+                collection.requests.insert(request.clone(), asked);
+            }
+            Event::Asked { collection, request, job } => {
+                let collection = self.collections.entry(at(collection)).or_default();
+                if let Some(request) = collection.requests.get_mut(request) {
+                    request.job = Some(JobId(job.clone()));
                 }
             }
-            Event::Refused { collection, part } => {
+            Event::Complete { collection, request } => {
+                let Collection { parts, requests, .. } = self.collections.entry(at(collection)).or_default();
+                let asked = requests.get(request).into_iter().flat_map(|request| &request.parts);
+                parts.extend(asked.map(|part| (part.clone(), PartState::In { replaced: false })));
+            }
+            Event::Refused { collection, request } => {
                 let collection = self.collections.entry(at(collection)).or_default();
-                collection.parts.remove(part);
-                collection.jobs.remove(part);
+                for part in collection.requests.remove(request).into_iter().flat_map(|request| request.parts)
+                {
+                    collection.parts.remove(&part);
+                }
             }
         }
     }
@@ -417,20 +453,39 @@ impl Journal {
         self.note(Event::Unstaged { collection: collection.into(), part: part.to_string() }).await
     }
 
-    /// The server is about to be asked for a job that loads `file`, the copy of `part`.
-    pub async fn asking(&self, collection: &CollectionName, part: &str, file: &str) -> Result<()> {
-        let (collection, part, file) = (collection.into(), part.to_string(), file.to_string());
-        self.note(Event::Asking { collection, part, file }).await
+    /// The list of the server has these jobs, and none was asked for yet.
+    pub async fn before(&self, collection: &CollectionName, jobs: BTreeSet<JobId>) -> Result<()> {
+        let jobs = jobs.into_iter().map(|job| job.0).collect();
+        self.note(Event::Before { collection: collection.into(), jobs }).await
     }
 
-    /// The server has made `job` to load the copy of `part`.
-    pub async fn asked(&self, collection: &CollectionName, part: &str, job: i64) -> Result<()> {
-        self.note(Event::Asked { collection: collection.into(), part: part.to_string(), job }).await
+    /// The server is about to be asked, by a request of this new name, for a job that loads `parts`, or
+    /// the `copy` of the only one.
+    pub async fn asking(
+        &self,
+        collection: &CollectionName,
+        request: &str,
+        parts: Vec<String>,
+        copy: Option<String>,
+    ) -> Result<()> {
+        let request = request.to_string();
+        self.note(Event::Asking { collection: collection.into(), request, parts, copy }).await
     }
 
-    /// No job has loaded a row of `part`, and none will.
-    pub async fn refused(&self, collection: &CollectionName, part: &str) -> Result<()> {
-        self.note(Event::Refused { collection: collection.into(), part: part.to_string() }).await
+    /// The server has made `job`.
+    pub async fn asked(&self, collection: &CollectionName, request: &str, job: &JobId) -> Result<()> {
+        let (request, job) = (request.to_string(), job.0.clone());
+        self.note(Event::Asked { collection: collection.into(), request, job }).await
+    }
+
+    /// Every row of the request's parts is in.
+    pub async fn complete(&self, collection: &CollectionName, request: &str) -> Result<()> {
+        self.note(Event::Complete { collection: collection.into(), request: request.to_string() }).await
+    }
+
+    /// No job has loaded a row of the request's parts, and none will.
+    pub async fn refused(&self, collection: &CollectionName, request: &str) -> Result<()> {
+        self.note(Event::Refused { collection: collection.into(), request: request.to_string() }).await
     }
 
     /// Writes a line; it is on disk when this returns.
@@ -620,7 +675,6 @@ mod tests {
             journal.note(event).await.unwrap();
             journal.noted()
         };
-        let job = |id| JobNoted { file: "f".to_string(), id };
         let (collection, part) = (Name::from(&docs), "data/\"é\n".to_string());
         states.push(note(Event::Creating { collection: collection.clone() }).await);
         states.push(note(Event::Gone { collection: collection.clone() }).await);
@@ -629,17 +683,36 @@ mod tests {
         let (other, file) = ("other".to_string(), "f".to_string());
         states.push(note(Event::Staging { stage: "s3://b/p".into(), folder: "x".into() }).await);
         states.push(note(Event::Staged { collection: collection.clone(), part: other.clone(), file }).await);
-        let file = "f".to_string();
-        states.push(note(Event::Asking { collection: collection.clone(), part: other.clone(), file }).await);
-        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(&job(None)));
+        let before = Event::Before { collection: collection.clone(), jobs: vec!["1".into()] };
+        states.push(note(before).await);
+        assert_eq!(states[states.len() - 1].before(&docs).unwrap().len(), 1);
+        let asking = |request: &str, part: &str| {
+            let (request, parts) = (request.to_string(), vec![part.to_string(), format!("{part} too")]);
+            Event::Asking { collection: collection.clone(), request, parts, copy: Some("f".into()) }
+        };
+        let job = |noted: &Noted| noted.request(&docs, "other").map(|(_, request)| request.job.clone());
+        states.push(note(asking("r1", "other")).await);
+        assert_eq!(job(&states[states.len() - 1]), Some(None));
         assert_eq!(states[states.len() - 1].part(&docs, "other"), Some(PartState::Begun));
-        let asked = Event::Asked { collection: collection.clone(), part: other.clone(), job: 9 };
-        states.push(note(asked).await);
-        assert_eq!(states[states.len() - 1].job(&docs, "other"), Some(&job(Some(9))));
-        states.push(note(Event::Refused { collection: collection.clone(), part: other.clone() }).await);
+        let asked = |request: &str, job: &str| {
+            let (request, job) = (request.to_string(), job.to_string());
+            Event::Asked { collection: collection.clone(), request, job }
+        };
+        states.push(note(asked("r1", "9")).await);
+        assert_eq!(job(&states[states.len() - 1]), Some(Some(JobId("9".into()))));
+        states.push(note(Event::Refused { collection: collection.clone(), request: "r1".into() }).await);
+        assert_eq!(job(&states[states.len() - 1]), None);
         assert_eq!(states[states.len() - 1].part(&docs, "other"), None);
         assert_eq!(states[states.len() - 1].staged(&docs, "other"), Some("f"));
         states.push(note(Event::Unstaged { collection: collection.clone(), part: other }).await);
+        states.push(note(asking("r2", "third")).await);
+        states.push(note(asked("r2", "job-x")).await);
+        states.push(note(Event::Complete { collection: collection.clone(), request: "r2".into() }).await);
+        assert_eq!(
+            states[states.len() - 1].part(&docs, "third too"),
+            Some(PartState::In { replaced: false })
+        );
+        assert_eq!(states[states.len() - 1].jobs(&docs).count(), 1);
         states.push(note(Event::Loading { collection: collection.clone(), part: part.clone() }).await);
         states.push(note(Event::Loaded { collection, part: part.clone(), replaced: true }).await);
         assert_eq!(journal.noted().creation(&docs), Some(Creation::Made(7)));

@@ -13,6 +13,7 @@ mod choose;
 mod journal;
 mod load;
 mod plan;
+mod service;
 mod stage;
 mod takes;
 mod values;
@@ -20,7 +21,7 @@ mod values;
 use crate::capacity;
 use crate::digest::Sha256;
 use crate::error::{Context, Result};
-use crate::milvus::{Client, Endpoint, IndexMade, LoadState, ServerKind};
+use crate::milvus::{BulkServer, Client, Cloud, Endpoint, IndexMade, LoadState, ServerKind};
 use crate::opened::{self, Trust};
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use service::{Key, Reads, Service};
 pub use stage::Place;
 
 /// What to import and how.
@@ -73,8 +75,8 @@ pub struct Options {
 pub enum Via {
     /// By this route.
     Is(Route),
-    /// By the one that suits; by bulk import only if there is a place for it.
-    Auto(Option<Place>),
+    /// By the one that suits: inserts, or this one if there is a place for it.
+    Auto(Option<Route>),
 }
 
 /// How rows get in.
@@ -84,6 +86,15 @@ pub enum Route {
     Insert,
     /// By the server's own jobs, which read copies of the parts from this place.
     Bulk(Place),
+    /// By jobs of Zilliz Cloud, which read the snapshot itself.
+    Cloud(Box<Service>),
+}
+
+/// A route with what it goes by.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Insert,
+    Bulk(&'a Arc<dyn BulkServer>),
 }
 
 impl Route {
@@ -91,7 +102,7 @@ impl Route {
     pub fn name(&self) -> &'static str {
         match self {
             Route::Insert => "insert",
-            Route::Bulk(_) => "bulk",
+            Route::Bulk(_) | Route::Cloud(_) => "bulk",
         }
     }
 }
@@ -160,8 +171,8 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     let identity = |route: &Route| plan::identity(opened.digest, &options.target, &jobs, route);
     let (route, chosen) = match &options.via {
         Via::Is(route) => (route.clone(), None),
-        Via::Auto(place) => {
-            let choosing = choose::route(&options.target, place.as_ref(), &jobs, |route| {
+        Via::Auto(bulk) => {
+            let choosing = choose::route(&options.target, bulk.as_ref(), &jobs, |route| {
                 identity(route).is_begun(options.journal.as_deref())
             });
             let (route, why) = stop.unless_stopped(choosing).await?;
@@ -187,6 +198,12 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     let closely = match &route {
         Route::Insert => Closely::ByContent,
         Route::Bulk(_) => Closely::ByHead,
+        // What the service reads is hashed here or nowhere.
+        Route::Cloud(_) => Closely::EveryByte,
+    };
+    let files = match &route {
+        Route::Cloud(service) => Some(service::Files::of(service, store.as_ref())?),
+        _ => None,
     };
     let checking = check::parts(store.clone(), &jobs, not_in, closely, options.jobs, &progress);
     stop.unless_stopped(progress.show(options.show, checking)).await?;
@@ -198,10 +215,12 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         if noted.in_flight() && target.info.kind != ServerKind::Milvus {
             tokio::time::sleep(settled).await;
         }
-        let plan = plan::against_target(&target, &opened.manifest, &noted, &route, jobs).await?;
-        Ok((target, plan))
+        let server = server(&route, &target).await?;
+        let way = server.as_ref().map_or(Way::Insert, Way::Bulk);
+        let plan = plan::against_target(&target, &opened.manifest, &noted, way, jobs).await?;
+        Ok((target, server, plan))
     };
-    let (target, plan) = stop.unless_stopped(looking).await?;
+    let (target, server, plan) = stop.unless_stopped(looking).await?;
     // What is begun anew is loaded again, with the parts that were in.
     let again = |job: &plan::Job, key: &str| job.found.begins_anew() && is_in(job, key);
     let checking = check::parts(store.clone(), &plan.jobs, again, closely, options.jobs, &progress);
@@ -222,7 +241,15 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         chosen,
         resumed_parts: plan.jobs.iter().map(resumed).sum(),
         capacity: plan.capacity(),
-        warnings: opened.signature_warnings().into_iter().chain(plan.warnings.clone()).collect(),
+        warnings: opened
+            .signature_warnings()
+            .into_iter()
+            .chain(plan.warnings.clone())
+            .chain(match &route {
+                Route::Cloud(service) => service.warning(),
+                Route::Insert | Route::Bulk(_) => None,
+            })
+            .collect(),
         signatures: opened.signatures.clone(),
         seconds: 0.0,
     };
@@ -235,7 +262,7 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     // first job and before the target is touched.
     journal.begin().await?;
     let stage = match &route {
-        Route::Insert => None,
+        Route::Insert | Route::Cloud(_) => None,
         Route::Bulk(place) => {
             let progress = Progress::new("stage", Some(outcome.totals.rows));
             let staging = stage(options, place, &plan, &store, &journal, &progress);
@@ -248,13 +275,18 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     let gauge = target.clone();
     progress.slowed_to(move || gauge.slowed_to());
     let mut created = Vec::new();
+    let source = match (&stage, &files) {
+        (Some(stage), _) => Some(bulk::Source::Stage(stage)),
+        (None, Some(files)) => Some(bulk::Source::Snapshot(files)),
+        (None, None) => None,
+    };
     let work = fill(
         options,
-        &route,
+        server.as_ref().map_or(Way::Insert, Way::Bulk),
         &target,
         &plan,
         store,
-        stage.as_ref(),
+        source,
         &journal,
         &progress,
         &mut created,
@@ -285,6 +317,23 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     Ok(outcome)
 }
 
+/// The release from which on jobs can be told to wait for a commit.
+const TWO_PHASES: (u32, u32, u32) = (3, 0, 0);
+
+/// What loads the parts, if not this process. Zilliz Cloud has then taken the key and knows the cluster.
+async fn server(route: &Route, target: &Client) -> Result<Option<Arc<dyn BulkServer>>> {
+    Ok(match route {
+        Route::Insert => None,
+        Route::Bulk(_) => Some(Arc::new(target.clone())),
+        Route::Cloud(service) => {
+            let two_phase = target.info.release().is_some_and(|release| release >= TWO_PHASES);
+            let cloud = Cloud::new(&service.endpoint, two_phase)?;
+            cloud.check().await?;
+            Some(Arc::new(cloud))
+        }
+    })
+}
+
 /// Brings the parts to where the server reads: all that are not in and are not being loaded.
 async fn stage(
     options: &Options,
@@ -306,11 +355,11 @@ async fn stage(
 #[expect(clippy::too_many_arguments)] // each is a thing of its own, and there is one caller
 async fn fill(
     options: &Options,
-    route: &Route,
+    way: Way<'_>,
     target: &Client,
     plan: &plan::Plan<'_>,
     store: Arc<dyn Store>,
-    stage: Option<&Stage>,
+    source: Option<bulk::Source<'_>>,
     journal: &Journal,
     progress: &Progress,
     created: &mut Vec<CollectionName>,
@@ -322,7 +371,7 @@ async fn fill(
     }
     for job in &plan.jobs {
         created.push(job.target.clone());
-        let made = plan::create(target, job, journal, route).await;
+        let made = plan::create(target, job, journal, way).await;
         // A failed create may have had its effect all the same.
         if made.is_err() && matches!(target.describe(&job.target).await, Ok(None)) {
             created.pop();
@@ -331,12 +380,12 @@ async fn fill(
     }
 
     // 6. Rows, from several parts at once.
-    let replaced = match stage {
-        None => load::all(target, &plan.jobs, store, journal, options.jobs, progress).await?,
-        Some(stage) => {
-            bulk::all(target, &plan.jobs, stage, &store, journal, options.jobs, progress).await?;
+    let replaced = match (way, source) {
+        (Way::Bulk(server), Some(source)) => {
+            bulk::all(target, server, &plan.jobs, source, &store, journal, options.jobs, progress).await?;
             BTreeSet::new()
         }
+        _ => load::all(target, &plan.jobs, store, journal, options.jobs, progress).await?,
     };
 
     for job in &plan.jobs {

@@ -1,7 +1,7 @@
 //! Steps 3 to 5 and 7: what goes where, whether the target can take it, and making it there.
 
 use super::journal::{Creation, Identity, Journal, Noted, PartState};
-use super::{CollectionOutcome, Options, Route, bulk, takes};
+use super::{CollectionOutcome, Options, Route, Way, bulk, takes};
 use crate::capacity::{Estimate, Load};
 use crate::digest::Sha256;
 use crate::error::{Code, Context, Error, ErrorKind, Result};
@@ -47,7 +47,10 @@ pub enum Found {
     },
     /// What an earlier run made, with rows that may be there twice and cannot be told apart: to be
     /// made anew.
-    Spoilt,
+    Spoilt {
+        /// Rows that are there more often than they were sent.
+        twice: u64,
+    },
 }
 
 /// What an import will do.
@@ -63,7 +66,7 @@ pub struct Plan<'a> {
 impl Found {
     /// Whether an earlier run has put rows in that have to be put in again.
     pub fn begins_anew(&self) -> bool {
-        matches!(self, Found::Gone | Found::Spoilt)
+        matches!(self, Found::Gone | Found::Spoilt { .. })
     }
 }
 
@@ -143,6 +146,7 @@ pub fn identity(commit: Sha256, target: &Endpoint, jobs: &[Job], route: &Route) 
     match route {
         Route::Insert => identity,
         Route::Bulk(_) => identity.by(route.name()),
+        Route::Cloud(_) => identity.by("cloud"),
     }
 }
 
@@ -152,7 +156,7 @@ pub async fn against_target<'a>(
     target: &Client,
     manifest: &Manifest,
     noted: &Noted,
-    route: &Route,
+    way: Way<'_>,
     mut jobs: Vec<Job<'a>>,
 ) -> Result<Plan<'a>> {
     let mut warnings = Vec::new();
@@ -164,9 +168,13 @@ pub async fn against_target<'a>(
             .hint("import into a newer server, or leave these collections out with `-c`"));
     }
 
-    if matches!(route, Route::Bulk(_)) {
-        let by_insert: Vec<String> =
-            jobs.iter().flat_map(|job| takes::unsupported_by_bulk(&target.info, job)).collect();
+    if let Way::Bulk(server) = way {
+        let too_large = jobs.iter().flat_map(|job| takes::too_large_for_bulk(server.limits(), job));
+        let by_insert: Vec<String> = jobs
+            .iter()
+            .flat_map(|job| takes::unsupported_by_bulk(&target.info, job))
+            .chain(too_large)
+            .collect();
         if !by_insert.is_empty() {
             let what = format!(
                 "the bulk import of the target, {}, cannot take: {}",
@@ -231,7 +239,7 @@ pub async fn against_target<'a>(
     let has_aliases = target.has_aliases(DEFAULT_DATABASE).await?;
     for job in &mut jobs {
         if !new_databases.iter().any(|d: &Database| d.name == job.target.database) {
-            job.found = found(target, job, noted, route).await?;
+            job.found = found(target, job, noted, way).await?;
         }
         check_partitions(has_partitions, job)?;
         for key in job.source.meta.properties.keys().filter(|key| !is_portable_property(key)) {
@@ -321,7 +329,7 @@ fn new_database(name: &str, manifest: &Manifest, jobs: &[Job], warnings: &mut Ve
 /// made it: then it has the id that was noted when it was created. Where the server tells no ids,
 /// it has the snapshot's fields, at least the rows that are in, and no more than were sent. A run that
 /// ended between asking for the collection and noting its id has left an empty one.
-async fn found(target: &Client, job: &Job<'_>, noted: &Noted, route: &Route) -> Result<Found> {
+async fn found(target: &Client, job: &Job<'_>, noted: &Noted, way: Way<'_>) -> Result<Found> {
     let there = target.describe(&job.target).await?;
     let creation = noted.creation(&job.target);
     let Some(there) = there else {
@@ -343,13 +351,16 @@ async fn found(target: &Client, job: &Job<'_>, noted: &Noted, route: &Route) -> 
         return Err(not_ours(&job.target, "somebody else made it, or made it anew"));
     }
     let in_flight = |part: &Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
-    let spoilt = match route {
-        Route::Insert => job.keys == KeyPolicy::Regenerate && job.source.parts.iter().any(in_flight),
-        Route::Bulk(_) => bulk::untellable(target, job, noted).await?,
+    let spoilt = match way {
+        Way::Insert => {
+            let anew = job.keys == KeyPolicy::Regenerate && job.source.parts.iter().any(in_flight);
+            anew.then_some(0)
+        }
+        Way::Bulk(server) => bulk::untellable(server.as_ref(), job, noted).await?,
     };
-    if spoilt {
+    if let Some(twice) = spoilt {
         may_be_dropped(&job.target, there.id, target.statistics_rows(&job.target).await?)?;
-        return Ok(Found::Spoilt);
+        return Ok(Found::Spoilt { twice });
     }
     let mut aliases = there.aliases;
     aliases.extend(target.aliases(&job.target).await?);
@@ -391,14 +402,14 @@ pub async fn create(
     target: &Client,
     job: &Job<'_>,
     journal: &Journal,
-    route: &Route,
+    way: Way<'_>,
 ) -> Result<Option<String>> {
     let meta = &job.source.meta;
     let id = match &job.found {
         Found::Ours { id, .. } => *id,
         found => {
-            if *found == Found::Spoilt {
-                drop_spoilt(target, job, &journal.noted()).await?;
+            if let Found::Spoilt { twice } = found {
+                drop_spoilt(target, job, &journal.noted(), *twice).await?;
             }
             if *found != Found::Nothing {
                 journal.gone(&job.target).await?;
@@ -407,7 +418,7 @@ pub async fn create(
             journal.creating(&job.target).await?;
             if let Err(error) = target.create_collection(&job.target, meta, job.keys).await {
                 // What an earlier run asked for may have been made just now.
-                let there = tried_before && found_now(target, job, journal, route).await;
+                let there = tried_before && found_now(target, job, journal, way).await;
                 if !there {
                     return Err(error);
                 }
@@ -438,15 +449,15 @@ pub async fn create(
         .then(|| format!("{}: the target takes {shards} shards and not {}", job.target, meta.shards)))
 }
 
-async fn found_now(target: &Client, job: &Job<'_>, journal: &Journal, route: &Route) -> bool {
-    matches!(found(target, job, &journal.noted(), route).await, Ok(Found::Ours { .. }))
+async fn found_now(target: &Client, job: &Job<'_>, journal: &Journal, way: Way<'_>) -> bool {
+    matches!(found(target, job, &journal.noted(), way).await, Ok(Found::Ours { .. }))
 }
 
 /// Drops what this import has made of a collection, after a last look that nobody else uses it: it
 /// has no more rows than were sent.
-async fn drop_spoilt(target: &Client, job: &Job<'_>, noted: &Noted) -> Result<()> {
+async fn drop_spoilt(target: &Client, job: &Job<'_>, noted: &Noted, twice: u64) -> Result<()> {
     target.flush(&job.target).await?;
-    let (rows, sent) = (target.statistics_rows(&job.target).await?, job.rows_noted(noted).1);
+    let (rows, sent) = (target.statistics_rows(&job.target).await?, job.rows_noted(noted).1 + twice);
     if rows > sent {
         let why = format!("it has {rows} rows, of which this import has sent at most {sent}");
         return Err(not_ours(&job.target, &why));

@@ -120,8 +120,8 @@ impl Stage {
         if let Some(file) = file_of(job, part, journal) {
             // A request that is still on its way would find the collection that is made anew.
             let asking = journal.look(|noted| {
-                let asked = noted.job(&job.target, &part.key);
-                asked.is_some_and(|asked| asked.id.is_none() && asked.file == file)
+                let asked = noted.request(&job.target, &part.key);
+                asked.is_some_and(|(_, asked)| asked.job.is_none() && asked.copy.as_ref() == Some(&file))
             });
             let problem = self.look(&file, part).await?;
             if problem.is_none() && !asking {

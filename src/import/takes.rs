@@ -4,8 +4,9 @@
 //! is done about it (`plan`). The facts behind it stand in `docs/types.md`.
 
 use super::plan::Job;
-use crate::milvus::{KeyPolicy, ServerInfo, ServerKind};
+use crate::milvus::{JobLimits, KeyPolicy, ServerInfo, ServerKind};
 use crate::schema::{DEFAULT_DATABASE, DefaultValue, ElementType, Field, FieldType, Function, FunctionKind};
+use crate::snapshot::Part;
 
 /// What of a collection the target's version does not know, field by field.
 pub fn unsupported(info: &ServerInfo, job: &Job) -> Vec<String> {
@@ -58,6 +59,15 @@ pub fn unsupported_by_bulk(info: &ServerInfo, job: &Job) -> Vec<String> {
         .then(|| format!("{name}: the parts hold keys, which `--auto-id regenerate` leaves out"));
     let fields = job.source.meta.schema.fields.iter();
     fields.filter_map(|f| reason(f).map(|r| format!("{name} field {:?}: {r}", f.name))).chain(keys).collect()
+}
+
+/// Parts that are larger than a job takes.
+pub fn too_large_for_bulk(limits: JobLimits, job: &Job) -> Vec<String> {
+    let parts = job.source.parts.iter().filter(|part| part.size > limits.file_bytes);
+    let text = |part: &Part| {
+        format!("part {}: {} bytes, and at most {} are taken", part.key, part.size, limits.file_bytes)
+    };
+    parts.map(text).collect()
 }
 
 /// Which engines lack what: the facts behind this stand in `docs/types.md`.

@@ -265,6 +265,9 @@ fn is_not_found_text(reason: &str) -> bool {
 
 impl From<RpcError> for Error {
     fn from(error: RpcError) -> Self {
+        if super::cloud::is_from_here(&error) {
+            return super::cloud::explained(error);
+        }
         let says = match error.code {
             0 => format!("the server's answer to {} is: {}", error.rpc, error.reason),
             code => format!("the server's answer to {} is error {code}: {}", error.rpc, error.reason),

@@ -1,4 +1,4 @@
-//! The only place that speaks to a Milvus server.
+//! The only place that speaks to a Milvus server, or to Zilliz Cloud.
 //!
 //! Owns: connecting, what each RPC takes and answers, telling refusals from lost replies, and
 //! the differences between servers. Does not own: the order in which things are done (`export`,
@@ -11,6 +11,7 @@
 mod bulk;
 mod call;
 mod catalog;
+mod cloud;
 mod connect;
 mod create;
 mod insert;
@@ -20,9 +21,10 @@ mod probe;
 mod query;
 mod wire_schema;
 
-pub use bulk::{BulkJob, BulkState};
+pub use bulk::{BucketKey, BulkJob, BulkRequest, BulkServer, BulkState, JobId, JobLimits};
 pub use call::{Failure, Patience, RpcError};
 pub use catalog::Described;
+pub use cloud::{Cloud, CloudEndpoint, Deployment};
 pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Side, Tls, Token};
 pub use create::IndexMade;
 pub use insert::{InsertRequest, Mutation};

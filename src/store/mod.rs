@@ -14,12 +14,12 @@ mod s3;
 mod settings;
 mod url;
 
-pub use s3::{Access, Keys};
+pub use s3::{Access, Keys, own_keys};
 pub use settings::{Lock, LockMode, Settings};
 pub use url::SnapshotUrl;
 
 use crate::digest::Sha256;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use bytes::Bytes;
@@ -110,6 +110,12 @@ pub trait Store: Send + Sync {
     /// cannot or will not: the caller then has to send it. What arrived is not checked.
     async fn copy_from(&self, _source: &CopySource, _key: &str) -> Result<bool> {
         Ok(false)
+    }
+
+    /// The snapshot's URL for a service elsewhere, which knows the public clouds only; without a
+    /// slash at its end. An error where there is none.
+    fn url_elsewhere(&self) -> Result<String> {
+        Err(Error::new(Code::Address, format!("no service elsewhere can read {}", self.place())))
     }
 
     /// Every object below the snapshot's prefix, in no order that may be relied on.

@@ -30,6 +30,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::Client;
@@ -139,6 +140,24 @@ impl Access {
     fn own_credentials(&self) -> bool {
         self.profile.is_some() || self.keys.is_some()
     }
+}
+
+/// The key by which this process's environment reaches buckets, resolved now.
+pub async fn own_keys() -> Result<Keys> {
+    let missing = |what: &str| {
+        Error::new(Code::BucketCredentials, what)
+            .hint("give the service a key of its own with `--cloud-key FILE`, or see that `aws sts get-caller-identity` works here")
+    };
+    let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client()).load().await;
+    let provider = config.credentials_provider().ok_or_else(|| missing("no AWS credentials were found"))?;
+    // What the provider says of the failure may name files, and holds no key.
+    let found = provider.provide_credentials().await;
+    let found = found.map_err(|e| missing("the AWS credentials could not be loaded").because(e))?;
+    Ok(Keys {
+        id: found.access_key_id().to_string(),
+        secret: found.secret_access_key().to_string(),
+        token: found.session_token().map(str::to_string),
+    })
 }
 
 struct Place {
@@ -346,6 +365,29 @@ impl Store for S3 {
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.0.delete(key).await
+    }
+
+    fn url_elsewhere(&self) -> Result<String> {
+        let place = &self.0;
+        let host = place.endpoint.as_deref().map(::url::Url::parse).transpose().ok().flatten();
+        let host = host.as_ref().and_then(::url::Url::host_str).unwrap_or_default();
+        let scheme = match (&place.endpoint, host) {
+            (None, _) => "s3",
+            (Some(_), host)
+                if [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| host.ends_with(end)) =>
+            {
+                "s3"
+            }
+            (Some(_), "storage.googleapis.com") => "gs",
+            (Some(endpoint), _) => {
+                let what = format!(
+                    "no service elsewhere can be expected to reach s3://{} at {endpoint}: that is an S3 server of your own",
+                    place.bucket
+                );
+                return Err(Error::new(Code::Address, what));
+            }
+        };
+        Ok(format!("{scheme}://{}/{}", place.bucket, place.prefix))
     }
 
     fn copy_source(&self, key: &str) -> Result<Option<CopySource>> {
@@ -1292,6 +1334,21 @@ mod tests {
         assert_eq!(there.0.region, "us-east-1");
         let here = open(SdkConfig::builder().region(Region::from_static("eu-west-1")).build()).unwrap();
         assert_eq!((here.0.region.as_str(), &here.0.endpoint), ("eu-west-1", &None));
+    }
+
+    #[test]
+    fn services_elsewhere_know_the_public_clouds() {
+        let url = |endpoint: Option<&str>| {
+            let mut config = SdkConfig::builder().region(Region::from_static("eu-west-1"));
+            config.set_endpoint_url(endpoint.map(str::to_string));
+            open(config.build()).unwrap().url_elsewhere()
+        };
+        assert_eq!(url(None).unwrap(), "s3://bucket/some/prefix");
+        assert_eq!(url(Some("https://s3.eu-west-1.amazonaws.com")).unwrap(), "s3://bucket/some/prefix");
+        assert_eq!(url(Some("https://storage.googleapis.com")).unwrap(), "gs://bucket/some/prefix");
+        for own in ["http://127.0.0.1:9", "https://minio.example.com", "https://notamazonaws.com"] {
+            assert_eq!(url(Some(own)).unwrap_err().code(), Code::Address, "{own}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use milvus::proto::schema::{DataType, FieldData, FloatArray, VectorField};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
 use std::ops::Range;
+use std::path::Path;
 use tonic::Status;
 
 /// What goes wrong with jobs. Requests are counted from 0.
@@ -163,8 +164,20 @@ impl Fake {
     }
 
     fn load_file(&self, job: &Job, one_less: bool) -> Result<i64, String> {
-        let file = File::open(&job.request.files[0])
-            .map_err(|e| format!("The specified key does not exist: {e}"))?;
+        let request = &job.request;
+        let into = [&request.db_name, &request.collection_name, &request.partition_name].map(String::as_str);
+        self.load_parquet(Path::new(&request.files[0]), into, one_less)
+    }
+
+    /// Inserts the rows of a file, but the last one if so wished, into a database's collection's
+    /// partition.
+    pub fn load_parquet(
+        &self,
+        file: &Path,
+        [database, collection, partition]: [&str; 3],
+        one_less: bool,
+    ) -> Result<i64, String> {
+        let file = File::open(file).map_err(|e| format!("The specified key does not exist: {e}"))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build());
         let batches: Result<Vec<_>, _> = reader.map_err(|e| e.to_string())?.collect();
         let mut rows = 0;
@@ -194,9 +207,9 @@ impl Fake {
                 }
             });
             let request = api::InsertRequest {
-                db_name: job.request.db_name.clone(),
-                collection_name: job.request.collection_name.clone(),
-                partition_name: job.request.partition_name.clone(),
+                db_name: database.into(),
+                collection_name: collection.into(),
+                partition_name: partition.into(),
                 fields_data: columns.collect(),
                 num_rows: batch.num_rows() as u32,
                 ..Default::default()

@@ -426,7 +426,7 @@ def test_a_resume_of_everything(
     parts = len(snapshot.parts("snap"))
     process = tool.start(*args, env=env)
     try:
-        loaded = lambda: sum(line["event"] == "loaded" for line in journal_lines(journal))  # noqa: E731
+        loaded = lambda: sum(line["event"] == "complete" for line in journal_lines(journal))  # noqa: E731
         wait_for("the last part", lambda: loaded() == parts or process.poll() is not None, timeout=240, every=0.002)
         end(process, signal.SIGKILL)
     finally:
