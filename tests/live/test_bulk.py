@@ -186,7 +186,7 @@ def test_auto_chooses_and_says_why(
     args = ("import", snapshot.url("snap"), "--rename", f"{docs.name}={name}", "--via", "auto", "--plan", "--target")
     env = tokens(target=target) | storage.OWN
     for target_uri, more, why in [
-        (target.uri, (), "no `--stage`"),
+        (target.uri, (), "neither `--stage` nor"),
         (target.uri, stage, "less than 4"),
         (clusters("lite322b").uri, stage, "no bulk import"),
     ]:
