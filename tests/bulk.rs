@@ -111,6 +111,7 @@ async fn arrives(tag: &str, habits: BulkHabits, runs: usize, then: Option<BulkHa
             }
             Err(e) => {
                 assert!(run < runs && e.kind() == ErrorKind::Temporary, "run {run}: {e:?}");
+                target.ends_all_jobs();
                 if let Some(then) = &then {
                     target.behaves(bulk(then.clone()));
                 }

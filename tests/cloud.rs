@@ -567,10 +567,13 @@ async fn secrets_are_not_printed() {
     let place = Place::new(OLD, Habits { loses_replies: 0..1, ..Habits::default() }).await;
     let file = key_file(&place);
     let args =
-        ["--cloud-cluster", CLUSTER, "--cloud-key", &file, "--cloud-objects", "s3://handoff/acme/", "-v"];
-    place.service.behaves(Habits { fails: 0..99, reason: "no", ..Habits::default() });
+        ["--cloud-cluster", CLUSTER, "--cloud-key", &file, "--cloud-objects", "s3://handoff/acme/", "-vv"];
+    // A service that repeats what it was given.
+    let told = format!("with {API_KEY}, {SECRET_KEY} and {SESSION}").leak();
+    place.service.behaves(Habits { fails: 0..99, reason: told, ..Habits::default() });
     let (code, failed) = command(&place, &args, &[API]).await;
     assert_ne!(code, Some(0), "{failed}");
+    assert!(failed.contains("with (a secret), (a secret) and (a secret)"), "{failed}");
     let journal = std::fs::read_to_string(place.folder.path().join("journal")).unwrap();
     place.service.behaves(Habits { loses_replies: 3..4, ..Habits::default() });
     let (code, through) = command(&place, &args, &[API]).await;

@@ -144,8 +144,27 @@ fn groups<'p>(
 }
 
 /// Whether there may be a job of a collection that cannot be told apart from others, so that parts
-/// may be in or not; or one that loads parts twice: then so many rows.
+/// may be in or not; or one that loads parts twice: then so many rows may be there beyond those of
+/// the parts.
 pub async fn untellable(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<Option<u64>> {
+    let doubtful = doubtful(server, job, noted).await?;
+    if !server.lists_by_name() {
+        return Ok(doubtful);
+    }
+    // One that waits for a commit has loaded none.
+    let strays = strays(server, job, noted).await?;
+    let loaded: Vec<_> = strays.iter().filter(|stray| stray.state != BulkState::Uncommitted).collect();
+    let of = |stray: &&BulkJob| {
+        let parts = job.source.parts.iter();
+        let its = parts.filter(|part| stray.has(&part.key));
+        its.map(|part| part.rows).sum::<u64>()
+    };
+    let twice: u64 = loaded.iter().map(of).sum();
+    Ok((doubtful.is_some() || !loaded.is_empty()).then(|| doubtful.unwrap_or(0) + twice))
+}
+
+/// Whether the parts of a request may be in or not, or in twice: then so many rows too many.
+async fn doubtful(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<Option<u64>> {
     let unsettled = |part: &&Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
     let mut seen = BTreeSet::new();
     for part in job.source.parts.iter().filter(unsettled) {
@@ -163,23 +182,13 @@ pub async fn untellable(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -
                 let twice = server.may_run_jobs_twice()
                     && copy.is_some_and(|copy| listed.iter().any(|job| job.has(copy)));
                 if twice || has_nameless(&listed, &known) {
-                    return Ok(Some(0));
+                    let parts = job.source.parts.iter().filter(unsettled);
+                    return Ok(Some(parts.map(|part| part.rows).sum()));
                 }
             }
         }
     }
-    if !server.lists_by_name() {
-        return Ok(None);
-    }
-    // One that waits for a commit has loaded none.
-    let strays = strays(server, job, noted).await?;
-    let loaded: Vec<_> = strays.iter().filter(|stray| stray.state != BulkState::Uncommitted).collect();
-    let of = |stray: &&BulkJob| {
-        let parts = job.source.parts.iter();
-        let its = parts.filter(|part| stray.has(&part.key));
-        its.map(|part| part.rows).sum::<u64>()
-    };
-    Ok((!loaded.is_empty()).then(|| loaded.iter().map(of).sum()))
+    Ok(None)
 }
 
 /// The jobs of a collection that are not the ones to look for.
@@ -219,6 +228,7 @@ async fn strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result
 
 /// Gives up strays that can be given up; others have loaded rows twice.
 async fn refuse_strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<()> {
+    wait_for_files(server, job, noted).await?;
     for stray in strays(server, job, noted).await? {
         let Some(id) = stray.id else { continue };
         if stray.state == BulkState::Uncommitted {
@@ -230,6 +240,32 @@ async fn refuse_strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) ->
         return Err(Error::new(ErrorKind::Temporary, what).hint(ANEW));
     }
     Ok(())
+}
+
+/// Waits until every job of the collection that runs tells its files: one that waits for its turn
+/// does not.
+async fn wait_for_files(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<()> {
+    let known = known(job, noted);
+    let began = Instant::now();
+    loop {
+        let listed = server.jobs(&job.target, &known).await?;
+        let is_silent = |other: &&BulkJob| {
+            let is_known = other.id.as_ref().is_some_and(|id| known.contains(id));
+            !is_known && other.state == BulkState::Running && other.files.is_empty()
+        };
+        let Some(silent) = listed.iter().find(is_silent) else { return Ok(()) };
+        if began.elapsed() > PATIENCE {
+            let id = silent.id.as_ref().map_or("", |id| &id.0);
+            let what = format!(
+                "{}: job {id}, which this import has not asked for, does not tell its files for {} minutes",
+                job.target,
+                PATIENCE.as_secs() / 60
+            );
+            return Err(Error::new(ErrorKind::Temporary, what)
+                .hint("see what it is, then run the same command again: it waits for that job"));
+        }
+        tokio::time::sleep(LAST_LOOK).await;
+    }
 }
 
 /// Parts on their way in, by one job.

@@ -215,6 +215,9 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
         if noted.in_flight() && target.info.kind != ServerKind::Milvus {
             tokio::time::sleep(settled).await;
         }
+        if let Route::Cloud(service) = &route {
+            service.is_of(&options.target)?;
+        }
         let server = server(&route, &target).await?;
         let way = server.as_ref().map_or(Way::Insert, Way::Bulk);
         let plan = plan::against_target(&target, &opened.manifest, &noted, way, jobs).await?;

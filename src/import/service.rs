@@ -3,8 +3,8 @@
 //! Owns: what the service calls a part, and with whose key it reads it. Does not own: requests
 //! (`milvus`), or the jobs (`bulk`).
 
-use crate::error::Result;
-use crate::milvus::{BucketKey, CloudEndpoint};
+use crate::error::{Code, Error, Result};
+use crate::milvus::{BucketKey, CloudEndpoint, Deployment, Endpoint};
 use crate::snapshot::Part;
 use crate::store::{self, Store};
 use std::time::Duration;
@@ -36,6 +36,26 @@ pub enum Reads {
 }
 
 impl Service {
+    /// Refuses another cluster than the target, where the target's name tells which it is: the service
+    /// would load the rows there, into a collection of that name that may be somebody's.
+    pub fn is_of(&self, target: &Endpoint) -> Result<()> {
+        let Deployment::Cluster(cluster) = &self.endpoint.deployment else { return Ok(()) };
+        let host = target.address.split_once("://").map_or(&*target.address, |(_, host)| host);
+        let first = host.split(['.', ':', '/']).next().unwrap_or_default();
+        let like_an_id = first.starts_with("in")
+            && first
+                .as_bytes()
+                .get(2..5)
+                .is_some_and(|b| b[0].is_ascii_digit() && b[1].is_ascii_digit() && b[2] == b'-');
+        let same = first == cluster || first.starts_with(&format!("{cluster}-"));
+        if !like_an_id || same {
+            return Ok(());
+        }
+        let what = format!("--cloud-cluster {cluster} is not the cluster of --target, which is {first}");
+        Err(Error::new(Code::Usage, what)
+            .hint("name the cluster of `--target`: the service loads the rows into the one that is named"))
+    }
+
     /// What people should know of the way by which it reads.
     pub fn warning(&self) -> Option<String> {
         let elsewhere = match &self.reads {
@@ -110,5 +130,34 @@ impl Files {
                 Ok(Some(BucketKey { id, secret, token }))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::milvus::{Tls, Token};
+
+    #[test]
+    fn only_the_cluster_of_the_target_is_loaded_into() {
+        let service = |deployment| Service {
+            endpoint: CloudEndpoint::parse("https://x.y", Token::new("key"), deployment, None).unwrap(),
+            reads: Reads::Volume { folder: String::new() },
+        };
+        let one = service(Deployment::Cluster("in01-0123".into()));
+        let target = |address: &str| Endpoint::parse(address, None, Tls::default()).unwrap();
+        for fits in [
+            "https://in01-0123.aws-us-west-2.vectordb.zillizcloud.com:19530",
+            "https://in01-0123-privatelink.aws-us-west-2.vectordb.zillizcloud.com:19530",
+            "https://milvus.example.com:19530",
+            "http://127.0.0.1:19530",
+        ] {
+            one.is_of(&target(fits)).unwrap();
+        }
+        let other = target("https://in01-01234.aws-us-west-2.vectordb.zillizcloud.com:19530");
+        let error = one.is_of(&other).unwrap_err();
+        assert!(error.to_string().contains("in01-01234"), "{error}");
+        let project = Deployment::Project { project: "p".into(), region: "r".into() };
+        service(project).is_of(&other).unwrap();
     }
 }

@@ -211,7 +211,12 @@ impl BulkServer for Client {
             self.call("Import", &name.database, &request, Repeat::IfNotDone).await?;
         match reply.tasks.as_slice() {
             [id] => Ok(JobId(id.to_string())),
-            tasks => Err(RpcError::malformed("Import", format!("it made {} jobs of one file", tasks.len()))),
+            // There may be one.
+            tasks => {
+                let error =
+                    RpcError::malformed("Import", format!("it made {} jobs of one file", tasks.len()));
+                Err(RpcError { failure: Failure::NoReply, ..error })
+            }
         }
     }
 

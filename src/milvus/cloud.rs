@@ -140,6 +140,8 @@ pub struct Cloud {
     next: Arc<Mutex<Instant>>,
     /// Whether jobs are described by [`PROGRESS`].
     by_progress: Arc<AtomicBool>,
+    /// The secrets of the keys that the service was given.
+    given: Arc<std::sync::Mutex<BTreeSet<String>>>,
 }
 
 impl Cloud {
@@ -156,7 +158,8 @@ impl Cloud {
         let http =
             builder.build().map_err(|e| Error::internal("the client of the REST interface").because(e))?;
         let (endpoint, next) = (endpoint.clone(), Arc::new(Mutex::new(Instant::now())));
-        Ok(Cloud { http, endpoint, two_phase, next, by_progress: Arc::default() })
+        let (by_progress, given) = (Arc::default(), Arc::default());
+        Ok(Cloud { http, endpoint, two_phase, next, by_progress, given })
     }
 
     /// Finds out whether the service takes the key and knows the cluster, without changing anything.
@@ -164,7 +167,7 @@ impl Cloud {
         let mut body = self.target();
         body.insert("pageSize".into(), 1.into());
         body.insert("currentPage".into(), 1.into());
-        self.post::<Listed>(LIST, body, Repeat::Freely, &[], None).await.map(|_| ())
+        self.post::<Listed>(LIST, body, Repeat::Freely, None).await.map(|_| ())
     }
 
     fn target(&self) -> Map<String, Value> {
@@ -187,14 +190,12 @@ impl Cloud {
         body
     }
 
-    /// Posts and reads the answer, again and again as `repeat` allows. `secrets`: what is in the
-    /// request and must not be repeated.
+    /// Posts and reads the answer, again and again as `repeat` allows.
     async fn post<Data: for<'de> Deserialize<'de>>(
         &self,
         path: &'static str,
         body: Map<String, Value>,
         repeat: Repeat,
-        secrets: &[&str],
         request: Option<&str>,
     ) -> std::result::Result<Data, RpcError> {
         let body = Value::Object(body).to_string();
@@ -211,7 +212,7 @@ impl Cloud {
                 Ok(data) => return Ok(data),
                 Err((error, wait)) => (error, wait),
             };
-            let error = RpcError { reason: self.repeatable(error.reason, secrets), ..error };
+            let error = RpcError { reason: self.repeatable(error.reason), ..error };
             let again = match error.failure {
                 Failure::Busy | Failure::Later | Failure::Unreachable => repeat != Repeat::Never,
                 Failure::NoReply => repeat == Repeat::Freely,
@@ -266,9 +267,10 @@ impl Cloud {
     }
 
     /// The service's words without our secrets, which it may have sent back, and not without an end.
-    fn repeatable(&self, mut reason: String, secrets: &[&str]) -> String {
-        let own = [self.endpoint.api_key.expose()];
-        for secret in own.iter().chain(secrets).filter(|secret| !secret.is_empty()) {
+    fn repeatable(&self, mut reason: String) -> String {
+        let given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let all = given.iter().map(String::as_str).chain([self.endpoint.api_key.expose()]);
+        for secret in all.filter(|secret| !secret.is_empty()) {
             reason = reason.replace(secret, "(a secret)");
         }
         let cut = reason.floor_char_boundary(MOST_REASON_BYTES);
@@ -281,7 +283,7 @@ impl Cloud {
 
     /// What the service says of a job, by whichever of the two documented names it knows.
     async fn told(&self, id: &JobId) -> std::result::Result<Told, RpcError> {
-        let ask = |path| self.post::<Told>(path, self.of_job(id), Repeat::Freely, &[], None);
+        let ask = |path| self.post::<Told>(path, self.of_job(id), Repeat::Freely, None);
         if self.by_progress.load(Ordering::Relaxed) {
             return ask(PROGRESS).await;
         }
@@ -303,7 +305,7 @@ impl Cloud {
             body.insert("dbName".into(), name.database.as_str().into());
             body.insert("pageSize".into(), PAGE.into());
             body.insert("currentPage".into(), page.into());
-            let listed: Listed = self.post(LIST, body, Repeat::Freely, &[], None).await?;
+            let listed: Listed = self.post(LIST, body, Repeat::Freely, None).await?;
             let records = listed.records.unwrap_or_default();
             let (full, before) = (records.len() >= PAGE, seen.len());
             for record in records {
@@ -338,7 +340,6 @@ impl BulkServer for Cloud {
         }
         // One file each: a list of several is one of NumPy columns.
         let files: Vec<Value> = request.files.iter().map(|file| vec![file.as_str()].into()).collect();
-        let mut secrets = Vec::new();
         match &self.endpoint.volume {
             Some(volume) => {
                 body.insert("volumeName".into(), volume.as_str().into());
@@ -349,11 +350,11 @@ impl BulkServer for Cloud {
                 if let Some(key) = &request.key {
                     body.insert("accessKey".into(), key.id.as_str().into());
                     body.insert("secretKey".into(), key.secret.as_str().into());
-                    secrets.push(key.secret.as_str());
                     if let Some(token) = &key.token {
                         body.insert("token".into(), token.as_str().into());
-                        secrets.push(token.as_str());
                     }
+                    let mut given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    given.extend([key.secret.clone()].into_iter().chain(key.token.clone()));
                 }
             }
         }
@@ -361,8 +362,7 @@ impl BulkServer for Cloud {
             let options = Map::from_iter([("auto_commit".to_string(), "false".into())]);
             body.insert("options".into(), options.into());
         }
-        let created: Created =
-            self.post(CREATE, body, Repeat::IfNotDone, &secrets, Some(&request.request)).await?;
+        let created: Created = self.post(CREATE, body, Repeat::IfNotDone, Some(&request.request)).await?;
         Ok(created.job_id)
     }
 
@@ -370,7 +370,11 @@ impl BulkServer for Cloud {
         match self.told(id).await {
             Ok(told) => {
                 let files = told.files();
-                Ok(Some(told.job(files)))
+                let mut job = told.job(files);
+                if let BulkState::Failed(why) = job.state {
+                    job.state = BulkState::Failed(self.repeatable(why));
+                }
+                Ok(Some(job))
             }
             // There is no documented code for an unknown job, so that the list has to say it too.
             Err(e) if matches!(e.failure, Failure::Refused | Failure::NotFound | Failure::Unimplemented) => {
@@ -408,11 +412,11 @@ impl BulkServer for Cloud {
     }
 
     async fn commit(&self, _: &CollectionName, id: &JobId) -> std::result::Result<(), RpcError> {
-        self.post::<Nothing>(COMMIT, self.of_job(id), Repeat::Freely, &[], None).await.map(|_| ())
+        self.post::<Nothing>(COMMIT, self.of_job(id), Repeat::Freely, None).await.map(|_| ())
     }
 
     async fn abort(&self, _: &CollectionName, id: &JobId) -> std::result::Result<(), RpcError> {
-        self.post::<Nothing>(ABORT, self.of_job(id), Repeat::Freely, &[], None).await.map(|_| ())
+        self.post::<Nothing>(ABORT, self.of_job(id), Repeat::Freely, None).await.map(|_| ())
     }
 }
 

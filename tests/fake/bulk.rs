@@ -144,6 +144,18 @@ impl Fake {
         }
     }
 
+    /// Time passes, in which every job ends.
+    pub fn ends_all_jobs(&self) {
+        let ended = |job: &Job| matches!(job.state, ImportState::ImportCompleted | ImportState::ImportFailed);
+        let open: Vec<usize> = (0..self.state().jobs.all.len()).collect();
+        for position in open {
+            let is_open = !ended(&self.state().jobs.all[position]);
+            if is_open {
+                self.run(position);
+            }
+        }
+    }
+
     /// What a data node does: all or nothing.
     fn run(&self, position: usize) {
         let habits = self.habits().bulk;

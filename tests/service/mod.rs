@@ -420,6 +420,7 @@ impl Service {
         let Some(position) = position.filter(|_| !habits.forgets) else {
             return refused(1100, "import job does not exist");
         };
+        let waited = self.state().jobs[position].state == "Pending";
         self.work(position, habits);
         let job = self.state().jobs[position].clone();
         let progress = if job.state == "Completed" { 100 } else { job.looks.min(9) * 10 };
@@ -427,7 +428,9 @@ impl Service {
             // Its name without the way there, as in the documentation.
             json!({"fileName": file.rsplit('/').next(), "fileSize": 1, "state": job.state, "progress": progress})
         };
-        let details = if habits.hides_files { Vec::new() } else { job.files().iter().map(detail).collect() };
+        // One that waited for its turn until now has none yet.
+        let without = habits.hides_files || waited;
+        let details = if without { Vec::new() } else { job.files().iter().map(detail).collect() };
         done(json!({
             "jobId": job.id, "collectionName": job.body["collectionName"], "fileSize": 1, "state": job.state,
             "progress": progress, "reason": job.reason, "importedRows": job.rows, "totalRows": job.rows,
