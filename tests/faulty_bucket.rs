@@ -503,6 +503,7 @@ async fn who_may_not_list_does_not_say_that_nobody_has_signed() {
         let mut about = reported(bucket.store(), Level::Full).await.unwrap();
         about.verified = verify::run(bucket.store(), Level::Full, trust, 4, Show::Quiet).await.unwrap();
         about.trust = trust.clone();
+        assert_eq!(about.reached.endpoint.as_ref(), Some(&bucket.endpoint));
         let document = about.document();
         let of = |about: &str| {
             let all = document["verdicts"].as_array().unwrap();
