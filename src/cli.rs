@@ -769,7 +769,7 @@ pub struct ReportArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// In which form; by default as the file's name ends, else html.
+    /// In which form; by default as the file's name ends (.html, .md, .json), html without an ending.
     #[arg(long, value_enum)]
     format: Option<Format>,
 
@@ -1100,6 +1100,7 @@ impl ReportArgs {
             url: SnapshotUrl::parse(&self.snapshot)?,
             level: self.level,
             trust: self.trust.trust()?,
+            bucket: self.bucket.settings(),
             compare: self.compare.clone(),
             jobs: usize::from(self.jobs),
             show,
@@ -1114,11 +1115,6 @@ impl ReportArgs {
     /// In which form. `document`: stdout is to have one JSON document and nothing else.
     pub fn format(&self, document: bool) -> Result<Format> {
         let ending = self.file().and_then(Path::extension).and_then(|e| e.to_str()).map(str::to_lowercase);
-        let by_name = match ending.as_deref() {
-            Some("md" | "markdown") => Format::Md,
-            Some("json") => Format::Json,
-            _ => Format::Html,
-        };
         if document && self.file().is_none() {
             return match self.format {
                 None | Some(Format::Json) => Ok(Format::Json),
@@ -1129,7 +1125,17 @@ impl ReportArgs {
                 .hint("give the report a file with `-o`, or leave out `--json`")),
             };
         }
-        let format = self.format.unwrap_or(by_name);
+        let format = match (self.format, ending.as_deref()) {
+            (Some(format), _) => format,
+            (None, None | Some("html" | "htm")) => Format::Html,
+            (None, Some("md" | "markdown")) => Format::Md,
+            (None, Some("json")) => Format::Json,
+            (None, Some(other)) => {
+                let what = format!("-o: no form of a report has names that end in .{other}");
+                return Err(Error::new(ErrorKind::Usage, what)
+                    .hint("end the name in .html, .md or .json, or say the form with `--format`"));
+            }
+        };
         if format == Format::Html && self.output.is_none() && std::io::stdout().is_terminal() {
             return Err(Error::new(ErrorKind::Usage, "a page is for a browser and not for a terminal").hint(
                 "give it a file, as in `-o audit.html`; or `--format md`, or `-o -` to see it all the same",
@@ -1204,7 +1210,9 @@ impl TrustArgs {
             if let Ok(key) = PublicKey::parse(text) {
                 return Ok(key);
             }
-            let file = read_small("--trusted-key", Path::new(text))?;
+            let file = read_small("--trusted-key", Path::new(text)).map_err(|error| {
+                error.also_hint("it is no key's line either: that has 56 characters and begins with RW")
+            })?;
             PublicKey::parse(&file).context(|| format!("--trusted-key {text}"))
         };
         Ok(Trust {

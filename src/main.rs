@@ -47,8 +47,22 @@ async fn command() -> ExitCode {
         Ok((result, code)) => print(&cli, &result).map(|()| code),
         Err(error) => say(&error, cli.command.name(), cli.json),
     };
-    // Only a broken pipe stops us from printing; nobody is left to tell.
-    ExitCode::from(code.unwrap_or(ErrorKind::Internal.exit_code()))
+    ExitCode::from(code.unwrap_or_else(|error| unwritten(&error)))
+}
+
+/// A result that could not be printed, such as to a full disk. Of a closed pipe nobody is left to tell.
+fn unwritten(error: &std::io::Error) -> u8 {
+    let code = Code::Internal;
+    if error.kind() != std::io::ErrorKind::BrokenPipe {
+        // If stderr does not take it either, the exit code has to do.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{} the output could not be written: {error}\n{} give stdout a place with room; what the command has done is not undone",
+            label(&title(code), "31"),
+            label("hint:", "36")
+        );
+    }
+    code.kind().exit_code()
 }
 
 fn listen() -> Result<Stop> {
@@ -196,15 +210,16 @@ fn print(cli: &Cli, result: &Output) -> std::io::Result<()> {
         if !cli.quiet {
             write!(std::io::stderr(), "{text}")?;
         }
-        return writeln!(std::io::stdout(), "{}", output::json_line(&result.document));
+        writeln!(std::io::stdout(), "{}", output::json_line(&result.document))?;
+        return std::io::stdout().flush();
     }
     let doctor = matches!(cli.command, Command::Doctor(_));
     let colourful = doctor && std::io::stdout().is_terminal() && !no_colour();
     let text = if colourful { output::painted(&text) } else { text };
     write!(std::io::stdout(), "{text}")?;
+    std::io::stdout().flush()?;
     // For people at a terminal; scripts know what they do next.
     if !cli.quiet && std::io::stderr().is_terminal() && !result.next.is_empty() {
-        std::io::stdout().flush()?;
         writeln!(std::io::stderr(), "\n{}", label("next:", "36"))?;
         for step in &result.next {
             writeln!(std::io::stderr(), "  {}", output::one_line(step))?;
@@ -242,7 +257,7 @@ fn refuse(refused: &clap::Error) -> ExitCode {
     let command = refusal::command_of(&args);
     let error = refusal::refusal(refused, command);
     let code = say(&error, command, args.iter().any(|arg| arg == "--json"));
-    ExitCode::from(code.unwrap_or(ErrorKind::Internal.exit_code()))
+    ExitCode::from(code.unwrap_or_else(|error| unwritten(&error)))
 }
 
 /// What an error begins with: its code can be looked up in `docs/errors.md`.

@@ -108,10 +108,12 @@ async fn read(store: &dyn Store, trust: &Trust) -> Result<Opened> {
 async fn not_committed(store: &dyn Store) -> Result<Error> {
     let begun = store.head(keys::PLAN).await?.is_some();
     Ok(if begun {
-        Error::new(Code::NotCommitted, "the snapshot is not committed: its export has not finished")
-            .hint("run the same `export` command again; it goes on from where it stopped")
+        let what = format!("the snapshot {} is not committed: its export has not finished", store.place());
+        Error::new(Code::NotCommitted, what).hint(
+            "run the same `export` command again, it goes on from where it stopped; if you do not export, ask the exporter: COMMIT.json may also have been removed",
+        )
     } else {
-        Error::new(Code::NoSnapshot, "there is no snapshot here: COMMIT.json does not exist")
-            .hint("check the URL: it is the one that was given to `export`")
+        let what = format!("there is no snapshot at {}: COMMIT.json does not exist", store.place());
+        Error::new(Code::NoSnapshot, what).hint("check the URL: it is the one that was given to `export`")
     })
 }

@@ -335,9 +335,10 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
             "commit_sha256": format!("sha256:{}", report.opened.digest),
         },
         "level": report.level.name(),
-        "checked": {"objects": report.objects, "bytes": report.bytes, "size_only": report.size_only},
+        "checked": checked_json(report),
+        "listed": report.listed,
         "totals": totals_json(&report.opened.commit.totals),
-        "signatures": signatures_json(&report.signatures),
+        "signatures": signatures_looked_for_json(report),
         "problems": problems,
         "code": (!good).then_some(Code::Integrity.text()),
         "warnings": report.notes,
@@ -362,13 +363,14 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
         verify::Level::Head => "the bucket's checksums".to_string(),
         verify::Level::Full => "every byte".to_string(),
     };
-    let objects = format!("{} objects, {}", HumanCount(report.objects), HumanBytes(report.bytes));
+    let unlisted = unlisted(report).map(|what| format!("; {what}")).unwrap_or_default();
+    let objects = looked_at(report);
     if good {
-        let _ = writeln!(text, "Successful: {objects} are as committed (checked: {looked})");
+        let _ = writeln!(text, "Successful: {objects} are as committed (checked: {looked}{unlisted})");
     } else {
         let _ = writeln!(
             text,
-            "Failed: {} found in {objects} (checked: {looked}) [{}]",
+            "Failed: {} found; looked at {objects} (checked: {looked}{unlisted}) [{}]",
             plural(report.problems.len() as u64, "problem"),
             Code::Integrity.text()
         );
@@ -376,27 +378,69 @@ pub fn verified(url: &str, report: &verify::Report) -> Output {
     Output { document, text, warnings: report.notes.clone(), next: Vec::new() }
 }
 
+/// The objects and bytes that were looked at, and of how many, where some could not be.
+pub(crate) fn looked_at(report: &verify::Report) -> String {
+    let (objects, bytes) = (HumanCount(report.objects), HumanBytes(report.bytes));
+    let (all_objects, all_bytes) = report.committed;
+    match report.objects == all_objects {
+        true => format!("{objects} objects, {bytes}"),
+        false => {
+            format!("{objects} of {} objects, {bytes} of {}", HumanCount(all_objects), HumanBytes(all_bytes))
+        }
+    }
+}
+
+/// What could not be looked for where the bucket refuses to list.
+pub(crate) fn unlisted(report: &verify::Report) -> Option<&'static str> {
+    match (report.listed, report.signatures.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some("signatures and surplus objects could not be looked for"),
+        (false, false) => Some("other signatures and surplus objects could not be looked for"),
+    }
+}
+
+pub(crate) fn checked_json(report: &verify::Report) -> Value {
+    let (objects, bytes) = report.committed;
+    json!({
+        "objects": report.objects,
+        "bytes": report.bytes,
+        "size_only": report.size_only,
+        "of": {"objects": objects, "bytes": bytes},
+    })
+}
+
+/// The signatures that are there; `null` where none is known and none could be looked for.
+pub(crate) fn signatures_looked_for_json(report: &verify::Report) -> Value {
+    match report.listed || !report.signatures.is_empty() {
+        true => signatures_json(&report.signatures).into(),
+        false => Value::Null,
+    }
+}
+
 /// Signatures that hold, and those that nobody asked to check; bad ones are problems or warnings.
 fn signatures_text(text: &mut String, signatures: &[Found]) {
-    let mut unchecked = false;
+    let mut unchecked = 0;
     for found in signatures {
+        if let (Some(id), State::Valid(comment)) = (found.key_id, &found.state) {
+            let _ = writeln!(text, "signed by the trusted key {id}: {}", one_line(comment));
+        }
+    }
+    // Last, since what to do about them follows.
+    for found in signatures.iter().filter(|found| found.state == State::Unchecked) {
         let Some(id) = found.key_id else { continue };
-        let _ = match &found.state {
-            State::Valid(comment) => writeln!(text, "signed by the trusted key {id}: {}", one_line(comment)),
-            State::Unchecked => {
-                unchecked = true;
-                writeln!(
-                    text,
-                    "there is a signature that names the key {id}, which is not among trusted keys: not checked"
-                )
-            }
-            State::Invalid(_) => Ok(()),
-        };
+        unchecked += 1;
+        let _ = writeln!(
+            text,
+            "there is a signature that names the key {id}, which is not among trusted keys: not checked"
+        );
     }
-    if unchecked {
-        let how = "to check it, get that signer's public key, not through the bucket, and give it with `--trusted-key`";
-        let _ = writeln!(text, "  {how}");
-    }
+    let how = match unchecked {
+        0 => return,
+        1 => "to check it, get that signer's public key",
+        _ => "to check them, get those signers' public keys",
+    };
+    let give = if unchecked == 1 { "give it" } else { "give each" };
+    let _ = writeln!(text, "  {how}, not through the bucket, and {give} with `--trusted-key`");
 }
 
 pub(crate) fn signatures_json(signatures: &[Found]) -> Vec<Value> {

@@ -12,7 +12,7 @@ use crate::signature::{self, State};
 use crate::snapshot::{ObjectRef, keys, sums_document};
 use crate::store::Store;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// How closely to look. Each level includes the ones before it.
@@ -55,13 +55,18 @@ pub struct Report {
     pub opened: Opened,
     /// How closely was looked.
     pub level: Level,
-    /// Objects that were looked at.
+    /// Objects that were looked at as closely as the level says: not what is missing or has another size.
     pub objects: u64,
-    /// Their bytes, as recorded.
+    /// Their bytes.
     pub bytes: u64,
+    /// Objects that the commit leads to, itself included, and the bytes of all others.
+    pub committed: (u64, u64),
+    /// Whether the bucket let its objects be listed. Where it did not, signatures and surplus objects
+    /// could not be looked for.
+    pub listed: bool,
     /// Objects whose content the bucket could not vouch for: only their size was compared.
     pub size_only: u64,
-    /// Signatures of COMMIT.json, by object.
+    /// Signatures of COMMIT.json, by object; without a listing only those of the trusted keys.
     pub signatures: Vec<signature::Found>,
     /// Everything that is not as committed, by key.
     pub problems: Vec<Problem>,
@@ -89,9 +94,12 @@ pub async fn run(
 
     // 2. What is there: nothing missing, nothing of another size, nothing else but signatures.
     let mut signatures = opened.signatures.clone();
+    let mut listed_all = true;
+    let mut missing = HashSet::new();
     match list(store.as_ref(), &objects).await {
         Ok(listed) => {
             problems.extend(listed.problems);
+            missing = listed.missing;
             for object in listed.signatures {
                 if signatures.iter().all(|known| known.object != object) {
                     let commit = &opened.commit_bytes;
@@ -101,7 +109,10 @@ pub async fn run(
             }
         }
         Err(e) if e.kind() == ErrorKind::Denied && level > Level::List => {
-            notes.push(format!("objects could not be listed, so extra ones would not be seen ({e})"));
+            listed_all = false;
+            notes.push(format!(
+                "objects could not be listed, so signatures and surplus objects could not be looked for ({e})"
+            ));
         }
         Err(e) => return Err(e),
     }
@@ -121,6 +132,7 @@ pub async fn run(
         Level::List | Level::Head => Progress::new("verify", None),
     };
     let mut size_only = 0;
+    let looked: (u64, u64);
     if level > Level::List {
         let unlisted: Vec<_> =
             objects.iter().filter(|o| !problems.iter().any(|p| p.key == o.key)).cloned().collect();
@@ -128,6 +140,7 @@ pub async fn run(
         let found = progress.show(show, contents).await?;
         problems.extend(found.problems);
         size_only = found.size_only;
+        looked = (found.objects, found.bytes);
         if size_only > 0 {
             notes.push(format!(
                 "the bucket returns no SHA-256 for {size_only} objects, so only their size was compared; `--level full` reads them"
@@ -139,12 +152,17 @@ pub async fn run(
                 found.wrong_digests
             ));
         }
+    } else {
+        let there = objects.iter().filter(|o| !missing.contains(&o.key));
+        looked = there.fold((0, 0), |(objects, bytes), o| (objects + 1, bytes + o.size));
     }
     problems.sort();
     Ok(Report {
         level,
-        objects: objects.len() as u64 + 1,
-        bytes,
+        objects: looked.0 + 1,
+        bytes: looked.1,
+        committed: (objects.len() as u64 + 1, bytes),
+        listed: listed_all,
         size_only,
         signatures,
         problems,
@@ -178,6 +196,8 @@ fn size_problem(object: &ObjectRef, found: u64) -> Option<Problem> {
 /// What a listing gave.
 struct Listed {
     problems: Vec<Problem>,
+    /// Objects that are not there.
+    missing: HashSet<String>,
     /// Objects that have the names of signatures.
     signatures: Vec<String>,
 }
@@ -201,16 +221,22 @@ async fn list(store: &dyn Store, objects: &[ObjectRef]) -> Result<Listed> {
         let object = object.clone();
         async move {
             let found = store.head(&object.key).await?;
-            Ok::<_, Error>(match found {
-                Some(head) => size_problem(&object, head.size),
-                None => Some(problem(&object.key, "it is missing")),
-            })
+            Ok::<_, Error>((object, found))
         }
     };
     let unlisted: Vec<_> = missing.into_values().map(look).collect();
     let looked: Vec<_> = stream::iter(unlisted).buffer_unordered(HEADS_AT_ONCE).try_collect().await?;
-    problems.extend(looked.into_iter().flatten());
-    Ok(Listed { problems, signatures })
+    let mut absent = HashSet::new();
+    for (object, found) in looked {
+        match found {
+            Some(head) => problems.extend(size_problem(&object, head.size)),
+            None => {
+                problems.push(problem(&object.key, "it is missing"));
+                absent.insert(object.key);
+            }
+        }
+    }
+    Ok(Listed { problems, missing: absent, signatures })
 }
 
 /// SHA256SUMS must be what the manifest says, since people check with it instead of with us.
@@ -236,6 +262,10 @@ async fn sums(store: &dyn Store, opened: &Opened) -> Result<Option<Problem>> {
 #[derive(Default)]
 struct Found {
     problems: Vec<Problem>,
+    /// Objects that were looked at to their end.
+    objects: u64,
+    /// Their bytes.
+    bytes: u64,
     /// Objects whose content the bucket could not vouch for.
     size_only: u64,
     /// Objects that are as committed although the bucket returns another digest.
@@ -254,25 +284,32 @@ async fn contents(
     let look = |object: ObjectRef| {
         let store = store.clone();
         async move {
-            let content = match level {
-                Level::Full => content_by_reading(store.clone(), &object, progress).await?,
-                Level::List | Level::Head => content_by_head(store.as_ref(), &object).await?,
+            let asked = match level {
+                Level::Full => None,
+                Level::List | Level::Head => Some(content_by_head(store.as_ref(), &object).await?),
             };
-            let settled = match &content {
-                Content::OtherDigest(_) => Some(content_by_reading(store, &object, progress).await?),
-                _ => None,
+            let settles = matches!(asked, Some(Content::OtherDigest(_)));
+            let looked = match asked {
+                Some(content) if !settles => {
+                    let whole = !matches!(content, Content::Wrong(_));
+                    Looked { content, whole }
+                }
+                _ => read_through(store, &object, progress).await?,
             };
-            Ok::<_, Error>((content, settled))
+            Ok::<_, Error>((object.size, looked, settles))
         }
     };
     // Reading is work.
     let at_once = if level == Level::Full { jobs } else { HEADS_AT_ONCE };
     let mut looked = stream::iter(objects).map(look).buffer_unordered(at_once);
     let mut found = Found::default();
-    while let Some((content, settled)) = looked.try_next().await? {
-        let wrong_digest = u64::from(settled.is_some());
-        match settled.unwrap_or(content) {
-            Content::Proven => found.wrong_digests += wrong_digest,
+    while let Some((size, looked, settled)) = looked.try_next().await? {
+        if looked.whole {
+            found.objects += 1;
+            found.bytes += size;
+        }
+        match looked.content {
+            Content::Proven => found.wrong_digests += u64::from(settled),
             Content::SizeOnly => found.size_only += 1,
             Content::OtherDigest(problem) | Content::Wrong(problem) => found.problems.push(problem),
         }
@@ -314,18 +351,28 @@ pub async fn content_by_reading(
     object: &ObjectRef,
     progress: &Progress,
 ) -> Result<Content> {
+    Ok(read_through(store, object, progress).await?.content)
+}
+
+/// What looking at one object gave.
+struct Looked {
+    content: Content,
+    /// Whether all of it was looked at: not where it is missing, or has another size.
+    whole: bool,
+}
+
+async fn read_through(store: Arc<dyn Store>, object: &ObjectRef, progress: &Progress) -> Result<Looked> {
+    let broken = |problem| Looked { content: Content::Wrong(problem), whole: false };
     let Some(mut chunks) = store.read(&object.key).await? else {
-        return Ok(Content::Wrong(problem(&object.key, "it is missing")));
+        return Ok(broken(problem(&object.key, "it is missing")));
     };
     let mut hasher = Hasher::default();
     let mut size = 0;
     while let Some(chunk) = chunks.try_next().await? {
         size += chunk.len() as u64;
         if size > object.size {
-            return Ok(Content::Wrong(problem(
-                &object.key,
-                format!("it has more than the committed {} bytes", object.size),
-            )));
+            let what = format!("it has more than the committed {} bytes", object.size);
+            return Ok(broken(problem(&object.key, what)));
         }
         progress.add(0, chunk.len() as u64);
         hasher = blocking(move || {
@@ -335,10 +382,14 @@ pub async fn content_by_reading(
         .await?;
     }
     if let Some(wrong) = size_problem(object, size) {
-        return Ok(Content::Wrong(wrong));
+        return Ok(broken(wrong));
     }
     let found = hasher.finish();
-    Ok(if found == object.sha256 { Content::Proven } else { Content::Wrong(digest_problem(object, found)) })
+    let content = match found == object.sha256 {
+        true => Content::Proven,
+        false => Content::Wrong(digest_problem(object, found)),
+    };
+    Ok(Looked { content, whole: true })
 }
 
 fn digest_problem(object: &ObjectRef, found: Sha256) -> Problem {

@@ -216,6 +216,7 @@ const FAILURES: &[(i32, &[&str])] = &[
     (6, &["diff", "[altered]", "[good]"]),
     (2, &["report", "[good]", "--compare", "/does/not/exist"]),
     (2, &["report", "[good]", "-o", "/does/not/exist.html"]),
+    (2, &["report", "[good]", "-o", "/does/not/exist.pdf"]),
     (4, &["report", "[uncommitted]", "-o", "-"]),
     (6, &["report", "[altered]", "-o", "-"]),
     (7, &["verify", "[newer]"]),
@@ -246,6 +247,7 @@ const FAILURES: &[(i32, &[&str])] = &[
     (75, &["import", "[good]", "--target", "[nobody]", "--plan"]),
     (6, &["verify", "[good]", "--trusted-key", "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]),
     (2, &["verify", "[good]", "--trusted-key", "/does/not/exist"]),
+    (2, &["verify", "[good]", "--trusted-key", "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh"]),
     (2, &["sign", "[good]", "--key", "/does/not/exist"]),
     (2, &["keygen", "/does/not/exist", "--no-password"]),
     (2, &["export", "[new]", "--source", "[nobody]", "--sign-key", "/does/not/exist"]),
@@ -416,6 +418,26 @@ async fn nobody_to_print_to_is_not_a_success() {
     let status =
         command().args(["inspect", &world.url("good")]).stdout(writer).stderr(Stdio::null()).status();
     assert_eq!(status.unwrap().code(), Some(1));
+}
+
+/// Who reads a closed pipe is gone; who reads a full disk wants to know.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_result_that_cannot_be_written_is_said() {
+    let world = World::make().await;
+    for args in [&["verify", "[good]"][..], &["verify", "[good]", "--json", "-q"], &["man", "verify"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = command().args(in_world(&world, "", args)).stdout(full).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains("error[MH-INTERNAL]: the output could not be written: "), "{said}");
+        assert!(said.contains("hint: "), "{said}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let done = command().args(in_world(&world, "", args)).stdout(writer).output().unwrap();
+        assert_eq!((done.status.code(), done.stderr.as_slice()), (Some(1), &b""[..]), "{args:?}");
+    }
 }
 
 // ---- terminals ----

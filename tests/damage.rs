@@ -136,6 +136,41 @@ async fn an_undamaged_snapshot_is_clean_at_every_level() {
     }
 }
 
+/// What was not there to be looked at is not counted as looked at.
+#[tokio::test]
+async fn only_what_was_looked_at_is_counted() {
+    let snapshot = Snapshot::make().await;
+    let whole = snapshot.objects();
+    let key =
+        whole.keys().filter(|key| key.starts_with("data/")).max_by_key(|key| whole[*key].len()).unwrap();
+    let size = whole[key].len() as u64;
+    let (mut missing, mut short, mut altered) = (whole.clone(), whole.clone(), whole.clone());
+    missing.remove(key);
+    short.insert(key.clone(), whole[key][..size as usize - 1].to_vec());
+    let mut bytes = whole[key].to_vec();
+    bytes[9] ^= 1;
+    altered.insert(key.clone(), bytes);
+    for (objects, unread_at) in [
+        (&missing, &[Level::List, Level::Head, Level::Full][..]),
+        (&short, &[Level::Head, Level::Full]),
+        (&altered, &[]),
+    ] {
+        for (_, store) in buckets(objects).await.1 {
+            for level in LEVELS {
+                let report = verify::run(store.clone(), level, &trust(None), 4, Show::Quiet).await.unwrap();
+                let unread = u64::from(unread_at.contains(&level));
+                let (objects, bytes) = report.committed;
+                assert_eq!(objects, whole.len() as u64);
+                assert_eq!(
+                    (report.objects, report.bytes),
+                    (objects - unread, bytes - unread * size),
+                    "{level:?}"
+                );
+            }
+        }
+    }
+}
+
 /// What must be reported of a snapshot whose manifest and commit are whole: exactly the objects
 /// that differ, as far as the level can see.
 fn visible(before: &Objects, after: &Objects, level: Level, checksums: bool) -> BTreeSet<String> {
@@ -456,11 +491,11 @@ async fn without_a_commit_there_is_no_snapshot() {
     memory.take(keys::COMMIT);
     let error = verify(Arc::new(memory.clone()), Level::Full, None).await.error.unwrap();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(error.to_string(), "the snapshot is not committed: its export has not finished");
+    assert_eq!(error.to_string(), "the snapshot memory is not committed: its export has not finished");
     memory.take(keys::PLAN);
     let error = verify(Arc::new(memory), Level::Full, None).await.error.unwrap();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(error.to_string(), "there is no snapshot here: COMMIT.json does not exist");
+    assert_eq!(error.to_string(), "there is no snapshot at memory: COMMIT.json does not exist");
 }
 
 #[tokio::test]

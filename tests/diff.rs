@@ -408,6 +408,11 @@ async fn what_both_have_byte_for_byte_is_not_read() {
     );
     let rows = collection.rows.as_ref().unwrap();
     assert_eq!((rows.compared, rows.same_parts, rows.found.all()), (10, 90, 1));
+    // So it does not say that they are there.
+    let text = diff::output(["a", "b"], &report).text;
+    let looked = "rows of parts whose recorded digests differ; parts with equal digests were not read, `verify` reads them";
+    assert!(text.lines().last().unwrap().contains(looked), "{text}");
+    assert!(!text.contains("every row"), "{text}");
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ use milvus_handoff::progress::Show;
 use milvus_handoff::select::{Renames, Selection};
 use milvus_handoff::snapshot::keys;
 use milvus_handoff::stop::Stop;
-use milvus_handoff::store::{SnapshotUrl, Store, open_s3};
+use milvus_handoff::store::{Settings, SnapshotUrl, Store, open_s3};
 use milvus_handoff::verify::{self, Level};
-use milvus_handoff::{export, fetch, import, inspect, opened, report};
+use milvus_handoff::{diff, export, fetch, import, inspect, opened, output, report, sign, signature};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,6 +54,7 @@ async fn reported(store: Arc<dyn Store>, level: Level) -> Result<report::Report>
         url: SnapshotUrl::parse("s3://handoff/snap").unwrap(),
         level,
         trust: Trust::default(),
+        bucket: Settings::default(),
         compare: None,
         jobs: 2,
         show: Show::Quiet,
@@ -439,6 +440,15 @@ async fn a_reader_that_may_only_read_reads() {
         check_for_import(&source, bucket.store()).await.unwrap();
         fetch_all(bucket.store()).await.unwrap();
         inspect::run(bucket.store().as_ref(), &Trust::default(), 3).await.unwrap();
+        let differ = diff::Options {
+            selection: Selection::default(),
+            keys: true,
+            first: 1,
+            jobs: 2,
+            show: Show::Quiet,
+        };
+        let same = diff::run(&differ, [bucket.store(), bucket.store()]).await.unwrap();
+        assert_eq!(same.differences(), 0);
         for level in [Level::Head, Level::Full] {
             let report = verified(bucket.store(), level).await.unwrap();
             assert_eq!(report.problems, []);
@@ -458,6 +468,58 @@ async fn a_reader_that_may_only_read_reads() {
     let e = check_for_import(&source, bucket.store()).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Denied, "{e:?}");
     assert!(e.hint_text().unwrap().contains("s3:GetObject and s3:ListBucket"), "{e:?}");
+}
+
+/// Whoever may not list cannot know who has signed, nor what else is there: that is said, and nothing in its place.
+#[tokio::test]
+async fn who_may_not_list_does_not_say_that_nobody_has_signed() {
+    let source = source::start(None).await;
+    let bucket = Bucket::start().await;
+    export(&source, &bucket).await.unwrap();
+    let key = signature::SigningKey::open(&signature::generate(None).unwrap().0).unwrap();
+    let trusting = Trust { expect: None, keys: vec![key.public().unwrap()] };
+    // Twice: whoever signs needs no listing either.
+    bucket.rule(|rules| rules.denied = vec![Verb::List, Verb::Delete]);
+    for _ in 0..2 {
+        sign::run(bucket.store().as_ref(), &Trust::default(), &key).await.unwrap();
+    }
+    for (denied, trust, said) in [
+        (vec![], &Trust::default(), None),
+        (vec![Verb::List], &Trust::default(), Some("signatures and surplus objects could not be looked for")),
+        (vec![Verb::List], &trusting, Some("other signatures and surplus objects could not be looked for")),
+    ] {
+        bucket.rule(|rules| rules.denied = denied.clone());
+        let known = said.is_none() || !trust.keys.is_empty();
+        for level in [Level::Head, Level::Full] {
+            let looked = verify::run(bucket.store(), level, trust, 4, Show::Quiet).await.unwrap();
+            let told = output::verified("s3://handoff/snap", &looked);
+            let last = told.text.lines().last().unwrap();
+            assert_eq!(last.contains("could not be looked for"), said.is_some(), "{last}");
+            assert!(said.is_none_or(|said| last.contains(&format!("; {said})"))), "{last}");
+            assert_eq!(told.document["listed"], said.is_none());
+            let signatures = told.document["signatures"].as_array();
+            assert_eq!(signatures.map(Vec::len), known.then_some(1), "{}", told.document);
+        }
+        let mut about = reported(bucket.store(), Level::Full).await.unwrap();
+        about.verified = verify::run(bucket.store(), Level::Full, trust, 4, Show::Quiet).await.unwrap();
+        about.trust = trust.clone();
+        assert_eq!(about.reached.endpoint.as_ref(), Some(&bucket.endpoint));
+        let document = about.document();
+        let of = |about: &str| {
+            let all = document["verdicts"].as_array().unwrap();
+            all.iter().find(|verdict| verdict["about"] == about).unwrap().clone()
+        };
+        let due = match (said.is_some(), trust.keys.is_empty()) {
+            (false, _) => "not checked",
+            (true, true) => "not known",
+            (true, false) => "valid",
+        };
+        assert_eq!(of("Signature")["word"], due, "{document}");
+        assert_eq!(document["signatures"].is_null(), !known);
+        let unlisted = of("Objects")["text"].as_str().unwrap().contains("could not be looked for");
+        assert_eq!(unlisted, said.is_some(), "{document}");
+        assert!(!about.text(report::Format::Html).contains("Nobody has signed"));
+    }
 }
 
 // ---- buckets that cannot do everything ----

@@ -8,7 +8,9 @@ use milvus_handoff::digest::Sha256;
 use milvus_handoff::error::ErrorKind;
 use milvus_handoff::opened::Trust;
 use milvus_handoff::progress::Show;
-use milvus_handoff::report::{Compared, Format, Report};
+use milvus_handoff::report::{Compared, Format, Reached, Report};
+use milvus_handoff::signature;
+use milvus_handoff::snapshot::Consistency;
 use milvus_handoff::store::SnapshotUrl;
 use milvus_handoff::verify::{self, Level};
 use serde_json::{Value, json};
@@ -26,7 +28,8 @@ fn fixture() -> PathBuf {
 async fn report_on(at: &Path, trust: Trust, compared: Option<Compared>) -> Report {
     let verified = verify::run(open(at).await, Level::Full, &trust, 2, Show::Quiet).await.unwrap();
     let url = SnapshotUrl::parse("s3://handoff/acme/it's").unwrap();
-    Report { url, verified, trust, compared, made: "2026-11-25T12:00:00Z".into() }
+    let reached = Reached { endpoint: Some("https://s3.example.com".into()), ..Reached::default() };
+    Report { url, reached, verified, trust, compared, made: "2026-11-25T12:00:00Z".into() }
 }
 
 /// What `compare --json` prints of the fixture, with a difference of every kind.
@@ -87,6 +90,169 @@ async fn it_says_what_is_known() {
         insta::assert_snapshot!("json", serde_json::to_string_pretty(&compared.document()).unwrap());
     });
     assert_eq!(serde_json::from_str::<Value>(&alone.text(Format::Json)).unwrap(), alone.document());
+}
+
+fn verdict(report: &Report, about: &str) -> Value {
+    let document = report.document();
+    document["verdicts"].as_array().unwrap().iter().find(|v| v["about"] == about).unwrap().clone()
+}
+
+fn commands(report: &Report) -> Vec<String> {
+    let document = report.document();
+    let commands = |check: &Value| check["commands"].as_array().unwrap().clone();
+    let all = document["checks"].as_array().unwrap().iter().flat_map(commands);
+    all.map(|command| command.as_str().unwrap().to_string()).collect()
+}
+
+/// A page without the place that it speaks of would send its readers to another one.
+#[tokio::test]
+async fn it_says_where_the_bucket_is_and_how_to_get_at_it() {
+    let mut report = report_on(&fixture(), Trust::default(), None).await;
+    report.reached.owner = Some("111111111111".into());
+    report.reached.requester_pays = true;
+    for format in [Format::Html, Format::Md] {
+        let text = report.text(format);
+        let row = text.lines().find(|line| line.contains("S3 endpoint")).unwrap();
+        assert!(row.contains("https://s3.example.com"), "{row}");
+    }
+    let said = commands(&report);
+    let place = r"'s3://handoff/acme/it'\''s'";
+    assert_eq!(
+        said[0],
+        "aws s3api head-bucket --bucket handoff --expected-bucket-owner 111111111111 --endpoint-url https://s3.example.com"
+    );
+    assert_eq!(
+        said[1],
+        format!(
+            "aws s3 sync {place} snapshot --request-payer requester --endpoint-url https://s3.example.com"
+        )
+    );
+    let last = said.last().unwrap();
+    assert!(
+        last.starts_with(&format!(
+            "AWS_ENDPOINT_URL_S3=https://s3.example.com milvus-handoff verify {place} --level full"
+        )),
+        "{last}"
+    );
+    assert!(last.ends_with(" --expected-bucket-owner 111111111111 --requester-pays"), "{last}");
+
+    // AWS's own, without any of it.
+    report.reached = Reached::default();
+    let said = commands(&report);
+    assert_eq!(said[0], format!("aws s3 sync {place} snapshot"));
+    assert!(said.last().unwrap().starts_with("milvus-handoff verify "));
+    assert!(report.text(Format::Html).contains("none named: AWS itself"));
+    assert_eq!(report.document()["bucket"]["endpoint"], Value::Null);
+}
+
+#[tokio::test]
+async fn keys_of_signers_are_not_taken_from_the_page() {
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("snap");
+    make_snapshot(&root, &common::FIRST).await;
+    let store = open(&root).await;
+    let key = || signature::SigningKey::open(&signature::generate(None).unwrap().0).unwrap();
+    let [a, b] = [key(), key()];
+    for key in [&a, &b] {
+        milvus_handoff::sign::run(store.as_ref(), &Trust::default(), key).await.unwrap();
+    }
+    let public = a.public().unwrap();
+    let trusting = report_on(&root, Trust { expect: None, keys: vec![public.clone()] }, None).await;
+    for format in [Format::Html, Format::Md, Format::Json] {
+        let text = trusting.text(format);
+        assert!(!text.contains(&public.to_base64()) && text.contains("-p SIGNER.pub"), "{text}");
+    }
+    assert!(commands(&trusting).last().unwrap().ends_with(" --trusted-key SIGNER.pub"));
+    let text = verdict(&trusting, "Signature")["text"].as_str().unwrap().to_string();
+    assert!(text.contains("is named as a signer and was not given as trusted, so that signature"), "{text}");
+    let text = verdict(&report_on(&root, Trust::default(), None).await, "Signature")["text"].to_string();
+    assert!(
+        text.contains("The keys ") && text.contains(" are named as signers and were not given"),
+        "{text}"
+    );
+}
+
+/// The commands of the check for what is missing or too many, run as they stand there.
+#[tokio::test]
+async fn files_too_many_are_seen_whatever_their_names() {
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("snap");
+    make_snapshot(&root, &common::FIRST).await;
+    let report = report_on(&root, Trust::default(), None).await;
+    let checks = report.document()["checks"].clone();
+    let check =
+        checks.as_array().unwrap().iter().find(|c| c["title"].as_str().unwrap().contains("missing")).unwrap();
+    // Both succeed when they print nothing.
+    let passes = || {
+        check["commands"].as_array().unwrap().iter().all(|command| {
+            let done = Command::new("sh")
+                .args(["-c", command.as_str().unwrap()])
+                .current_dir(&root)
+                .output()
+                .unwrap();
+            assert_eq!(done.status.success(), done.stdout.is_empty(), "{command}: {}", stdout(&done));
+            done.status.success()
+        })
+    };
+    assert!(passes());
+    let signature = "signatures/0123456789ABCDEF.minisig";
+    std::fs::create_dir_all(root.join("signatures")).unwrap();
+    for (name, seen) in [
+        ("surplus", true),
+        (signature, false),
+        ("SHA256SUMS\nCOMMIT.json", true),
+        ("\n", true),
+        ("signatures/A\nCOMMIT.json.minisig", true),
+    ] {
+        std::fs::write(root.join(name), "x").unwrap();
+        assert_eq!(passes(), !seen, "{name:?}");
+        std::fs::remove_file(root.join(name)).unwrap();
+    }
+    // The page on the format has the same two.
+    let format =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/format.md")).unwrap();
+    for command in check["commands"].as_array().unwrap() {
+        let line = format!("\n$ {}\n", command.as_str().unwrap().trim_start_matches("! "));
+        assert!(format.contains(&line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_lacks_a_part_is_not_complete() {
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("snap");
+    let made = make_snapshot(&root, &common::FIRST).await;
+    let part = made.manifest.parts().next().unwrap();
+    let lacking =
+        made.manifest.collections.iter().find(|c| c.parts.iter().any(|p| p.key == part.key)).unwrap();
+    let name = lacking.meta.name.to_string();
+    let looked = async || {
+        let mut report = report_on(&root, Trust::default(), None).await;
+        for collection in &mut report.verified.opened.manifest.collections {
+            collection.consistency = Consistency::Checked;
+        }
+        report
+    };
+    assert_eq!(verdict(&looked().await, "Completeness")["word"], "complete");
+    std::fs::remove_file(root.join(&part.key)).unwrap();
+    let report = looked().await;
+    let said = verdict(&report, "Completeness");
+    assert_eq!((&said["word"], &said["mark"]), (&json!("not complete"), &json!("bad")), "{said}");
+    let text = said["text"].as_str().unwrap();
+    assert!(
+        text.contains("the manifest lists") && text.contains(&format!("missing or damaged: {name} (1 part)")),
+        "{text}"
+    );
+    let objects = verdict(&report, "Objects")["text"].as_str().unwrap().to_string();
+    let (looked, all) = (report.verified.objects, report.verified.committed.0);
+    assert!(looked == all - 1 && objects.starts_with(&format!("{looked} of {all} objects, ")), "{objects}");
+    let page = report.text(Format::Md);
+    let row = |name: &str| page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
+    assert!(row(&name).contains("✗ parts missing or damaged"), "{}", row(&name));
+    for other in made.manifest.collections.iter().filter(|c| c.meta.name != lacking.meta.name) {
+        assert!(!row(&other.meta.name.to_string()).contains("✗"), "{page}");
+    }
+    assert!(report.text(Format::Html).contains("✗ parts missing or damaged"));
 }
 
 /// The policy names the style sheet by its digest, so a browser that holds to it shows it.
@@ -297,6 +463,20 @@ async fn the_form_follows_the_file_and_stdout_is_for_the_report() {
     assert_eq!(done.status.code(), Some(2));
     let done = run(&["report", &url, "-o", above.path().join("no/folder.html").to_str().unwrap()]);
     assert_eq!(done.status.code(), Some(2), "{}", stderr(&done));
+    // A name that promises another form gets none, unless the form is said.
+    let file = above.path().join("audit.pdf");
+    let done = run(&["report", &url, "-o", file.to_str().unwrap()]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(stderr(&done).contains("end in .pdf") && stderr(&done).contains("--format"), "{}", stderr(&done));
+    assert!(!file.exists());
+    let done = run(&["report", &url, "-o", file.to_str().unwrap(), "--format", "md"]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("# Snapshot"));
+    if cfg!(target_os = "linux") {
+        let done = run(&["report", &url, "-o", "/dev/full"]);
+        assert_eq!(done.status.code(), Some(75));
+        assert!(stderr(&done).starts_with("error[MH-DISK]: cannot write the report"), "{}", stderr(&done));
+    }
 }
 
 #[tokio::test]

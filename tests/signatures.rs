@@ -159,6 +159,17 @@ fn what_is_signed_is_verified_by_whoever_trusts_a_signer() {
     // Without a trusted key signatures are named, and nothing is said of their worth.
     let run = place.good(&["verify", "SNAP"]);
     assert_eq!(run.stdout.matches("not checked").count(), 2, "{}", run.stdout);
+    // What to do about one that is not checked stands below it, and not below one that is.
+    let mixed = place.good(&["verify", "SNAP", "--trusted-key", "a.pub"]);
+    let lines: Vec<_> = mixed.stdout.lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.starts_with("  to check it, get that signer's public key"))
+        .unwrap();
+    assert!(
+        lines[at - 1].contains(&b.id().to_string()) && lines[at - 2].starts_with("signed by"),
+        "{lines:?}"
+    );
     // A key that has not signed.
     let why = format!("no valid signature by a trusted key ({})", c.id());
     place.refused(6, &["verify", "SNAP", "--trusted-key", "c.pub"], &why);
@@ -168,7 +179,7 @@ fn what_is_signed_is_verified_by_whoever_trusts_a_signer() {
     let others =
         format!("; there are signatures that name other keys, not checked: {}, {}\nhint: ", ids[0], ids[1]);
     place.refused(6, &["verify", "SNAP", "--trusted-key", "c.pub"], &others);
-    assert_eq!(run.stdout.matches("give it with `--trusted-key`").count(), 1, "{}", run.stdout);
+    assert_eq!(run.stdout.matches("give each with `--trusted-key`").count(), 1, "{}", run.stdout);
 
     // Signing again changes nothing.
     let again = place.good(&["sign", "SNAP", "--key", "a", "--json"]).document();

@@ -13,7 +13,7 @@ mod shown;
 pub use shown::output;
 
 use crate::compare::{self, InSnapshot, SnapshotRows};
-use crate::error::{Context, Result};
+use crate::error::{Code, Context, Result};
 use crate::opened::{self, Opened, Trust};
 use crate::progress::{Progress, Show};
 use crate::schema::CollectionName;
@@ -122,7 +122,11 @@ pub async fn run(options: &Options, stores: [Arc<dyn Store>; 2]) -> Result<Repor
     let [a_store, b_store] = stores;
     let open = async |store: &Arc<dyn Store>| {
         let opened = opened::open(store.as_ref(), &Trust::default()).await;
-        opened.context(|| format!("the snapshot {}", store.place()))
+        opened.map_err(|error| match error.code() {
+            // These name the place themselves.
+            Code::NoSnapshot | Code::NotCommitted => error,
+            _ => error.context(format!("the snapshot {}", store.place())),
+        })
     };
     let (a, b) = (open(&a_store).await?, open(&b_store).await?);
 

@@ -61,10 +61,16 @@ fn text(urls: [&str; 2], report: &Report) -> String {
     }
     let differing = report.collections.iter().filter(|c| c.differences() > 0).count();
     let of = plural(report.collections.len() as u64, "collection");
-    let looked = match report.keys {
-        true => "schemas, properties, partitions, indexes, counts, and every row",
-        false => "schemas, properties, partitions, indexes, counts, and digests of parts",
+    // A digest is what a manifest records: whether the part is there and has it, `verify` finds out.
+    let unread = report.collections.iter().any(|c| c.rows.is_some() && c.parts.same.parts > 0);
+    let content = match (report.keys, unread) {
+        (true, true) => {
+            "rows of parts whose recorded digests differ; parts with equal digests were not read, `verify` reads them"
+        }
+        (true, false) => "rows of parts whose recorded digests differ",
+        (false, _) => "recorded digests of parts; no part was read, `verify` reads them",
     };
+    let looked = format!("schemas, properties, partitions, indexes, counts, and {content}");
     let _ = match report.differences() {
         0 => writeln!(text, "Successful: no difference in {of} (compared: {looked})"),
         some => {

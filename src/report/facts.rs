@@ -2,13 +2,13 @@
 
 use super::Report;
 use super::compared::ComparedCollection;
-use crate::output::{one_line, plural};
-
+use crate::output::{self, one_line, plural};
 use crate::signature::State;
 use crate::snapshot::{CollectionResult, Consistency, keys};
 use crate::store::SnapshotUrl;
 use crate::verify::Level;
 use indicatif::{HumanBytes, HumanCount};
+use std::collections::HashSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// How something stands.
@@ -69,20 +69,28 @@ fn signature(report: &Report) -> Verdict {
         text.push(format!("Not valid: {}.", invalid.join(", ")));
     }
     if !unchecked.is_empty() {
-        text.push(format!(
-            "The {} is named as a signer and was not given as trusted, so that signature was not checked.",
-            named("key", &unchecked)
-        ));
+        let rest = match unchecked.len() {
+            1 => "is named as a signer and was not given as trusted, so that signature was not checked",
+            _ => "are named as signers and were not given as trusted, so those signatures were not checked",
+        };
+        text.push(format!("The {} {rest}.", named("key", &unchecked)));
     }
     let (mark, word) = match (valid.is_empty(), invalid.is_empty(), unchecked.is_empty()) {
         (_, false, _) => (Mark::Bad, "not valid"),
         (false, true, _) => (Mark::Good, "valid"),
         (true, true, false) => (Mark::Open, "not checked"),
+        (true, true, true) if !report.verified.listed => {
+            text.push("The bucket did not let its objects be listed, so nobody looked whether the snapshot is signed.".into());
+            (Mark::Open, "not known")
+        }
         (true, true, true) => {
             text.push("Nobody has signed the snapshot.".to_string());
             (Mark::Open, "not signed")
         }
     };
+    if !report.verified.listed && !found.is_empty() {
+        text.push("The bucket did not let its objects be listed: there may be other signatures.".into());
+    }
     Verdict { title: "Signature", mark, word, text: text.join(" ") }
 }
 
@@ -93,8 +101,8 @@ fn named(what: &str, names: &[String]) -> String {
 
 fn objects(report: &Report) -> Verdict {
     let verified = &report.verified;
-    let objects = format!("{}, {}", plural(verified.objects, "object"), HumanBytes(verified.bytes));
-    let looked = match verified.level {
+    let objects = output::looked_at(verified);
+    let mut looked = match verified.level {
         Level::List => "Names and sizes were compared, and contents were not read.".to_string(),
         Level::Head if verified.size_only == 0 => "The bucket's own checksums were compared.".to_string(),
         Level::Head => format!(
@@ -103,6 +111,11 @@ fn objects(report: &Report) -> Verdict {
         ),
         Level::Full => "Every byte was read and hashed.".to_string(),
     };
+    if !verified.listed {
+        looked.push_str(
+            " The bucket did not let its objects be listed: surplus objects could not be looked for.",
+        );
+    }
     let (mark, word, text) = match verified.problems.len() as u64 {
         0 => (Mark::Good, "as committed", format!("{objects}: as committed. {looked}")),
         some => (Mark::Bad, "damaged", format!("{objects}: {}. {looked}", plural(some, "problem"))),
@@ -118,7 +131,7 @@ fn completeness(report: &Report) -> Verdict {
     let mut text = match unchecked.as_slice() {
         [] => {
             let mut text = format!(
-                "The source counted {}, and the snapshot has {}.",
+                "The source counted {}, and the manifest lists {}.",
                 plural(source_rows(report), "row"),
                 plural(report.verified.opened.commit.totals.rows, "row")
             );
@@ -143,9 +156,31 @@ fn completeness(report: &Report) -> Verdict {
     if pinned == manifest.collections.len() && pinned > 0 {
         text.push_str(" Every page of a collection was read at one moment.");
     }
-    let (mark, word) =
-        if unchecked.is_empty() { (Mark::Good, "complete") } else { (Mark::Open, "unchecked") };
+    let lacking = lacking(report);
+    let (mark, word) = match (lacking.as_slice(), unchecked.is_empty()) {
+        ([], true) => (Mark::Good, "complete"),
+        ([], false) => (Mark::Open, "unchecked"),
+        (some, _) => {
+            text.push_str(&format!(" Parts are missing or damaged: {}.", some.join(", ")));
+            (Mark::Bad, "not complete")
+        }
+    };
     Verdict { title: "Completeness", mark, word, text }
+}
+
+/// The collections of which parts are not as committed, as far as was looked, with the number of parts.
+fn lacking(report: &Report) -> Vec<String> {
+    let wrong = wrong_objects(report);
+    let of = |collection: &CollectionResult| {
+        let parts = collection.parts.iter().filter(|part| wrong.contains(part.key.as_str())).count() as u64;
+        (parts > 0).then(|| format!("{} ({})", collection.meta.name, plural(parts, "part")))
+    };
+    report.verified.opened.manifest.collections.iter().filter_map(of).collect()
+}
+
+/// The objects that are not as committed, as far as was looked.
+pub(super) fn wrong_objects(report: &Report) -> HashSet<&str> {
+    report.verified.problems.iter().map(|problem| problem.key.as_str()).collect()
 }
 
 pub(super) fn target(report: &Report) -> Verdict {
@@ -179,12 +214,16 @@ pub(super) fn target(report: &Report) -> Verdict {
     Verdict { title: "Target", mark, word, text }
 }
 
-/// Whether all sides have the same rows of a collection.
+/// Whether all sides have the same rows of a collection. `wrong`: the objects that are not as committed.
 pub(super) fn counted(
     collection: &CollectionResult,
+    wrong: &HashSet<&str>,
     compared: Option<&ComparedCollection>,
 ) -> (Mark, &'static str) {
     match compared {
+        _ if collection.parts.iter().any(|part| wrong.contains(part.key.as_str())) => {
+            (Mark::Bad, "parts missing or damaged")
+        }
         Some(compared) if compared.differences > 0 => (Mark::Bad, "differs"),
         Some(_) => (Mark::Good, "no difference"),
         // The manifest would have been refused if its own counts contradicted each other.
@@ -236,13 +275,10 @@ pub(super) struct Check {
 pub(super) fn checks(report: &Report) -> Vec<Check> {
     let opened = &report.verified.opened;
     let fetch = match &report.url {
-        SnapshotUrl::S3 { .. } => Check {
+        SnapshotUrl::S3 { bucket, .. } => Check {
             title: "Get the snapshot".into(),
             about: "Into a folder of your own. The other commands are run in it.".into(),
-            commands: vec![
-                format!("aws s3 sync {} snapshot", shell(&report.url.to_string())),
-                "cd snapshot".into(),
-            ],
+            commands: get(report, bucket),
         },
         SnapshotUrl::File { path } => Check {
             title: "Go to the snapshot".into(),
@@ -275,9 +311,9 @@ pub(super) fn checks(report: &Report) -> Vec<Check> {
         },
         Check {
             title: "Nothing is missing, and nothing else is there".into(),
-            about: "Prints every file that is one or the other, so it must print nothing. Signatures are left out: anybody may add one."
+            about: "Both must print nothing. The second prints every file that is one or the other; the first those whose names have a line break or another control character, which the second cannot tell apart. Signatures are left out: anybody may add one."
                 .into(),
-            commands: vec![surplus()],
+            commands: vec![ODD_NAMES.to_string(), surplus()],
         },
     ];
     let signers: Vec<String> = report
@@ -285,20 +321,18 @@ pub(super) fn checks(report: &Report) -> Vec<Check> {
         .signatures
         .iter()
         .filter_map(|found| {
-            let id = found.key_id?;
-            let trusted = report.trust.keys.iter().find(|key| key.id() == id);
-            let key = trusted.map_or("-p SIGNER.pub".to_string(), |key| format!("-P {}", key.to_base64()));
+            found.key_id?;
             let at = match found.object == keys::SIGNATURE {
                 true => String::new(),
                 false => format!(" -x {}", shell(&found.object)),
             };
-            Some(format!("minisign -Vm {}{at} {key}", keys::COMMIT))
+            Some(format!("minisign -Vm {}{at} -p {SIGNER}", keys::COMMIT))
         })
         .collect();
     if !signers.is_empty() {
         checks.push(Check {
             title: "Who has signed COMMIT.json".into(),
-            about: "With the stock minisign. Take the signer's public key from the signer, not from the bucket and not from this page."
+            about: "With the stock minisign. SIGNER.pub stands for the file with the signer's public key: take it from the signer, not from the bucket and not from a page like this one, and keep it outside of the snapshot's folder."
                 .into(),
             commands: signers,
         });
@@ -315,6 +349,36 @@ pub(super) fn checks(report: &Report) -> Vec<Check> {
 /// Checks what the manifest lists as bookkeeping: its lines are as the manifest was proven to have them.
 const BOOKKEEPING: &str = r#"sed -n '/^  "bookkeeping"/,/^  ]/{/"key"/{s/.*: "//;s/".*//;h};/"sha256"/{s/.*: "//;s/".*//;G;s/\n/  /p}}' manifest.json | sha256sum --quiet -c"#;
 
+/// The file with a signer's public key. The key itself is not printed: whoever can change the page
+/// could change it as well.
+const SIGNER: &str = "SIGNER.pub";
+
+/// Names that are more than one line, or that a terminal hides. Keys of a snapshot have none.
+const ODD_NAMES: &str = "! LC_ALL=C find . -name '*[[:cntrl:]]*' | grep .";
+
+/// How to get the snapshot out of its bucket. `aws s3` knows no expected owner, `aws s3api` does.
+fn get(report: &Report, bucket: &str) -> Vec<String> {
+    let reached = &report.reached;
+    let at = reached.endpoint.as_ref().map(|at| format!(" --endpoint-url {}", shell(at))).unwrap_or_default();
+    let pays = if reached.requester_pays { " --request-payer requester" } else { "" };
+    let owner = reached.owner.as_ref().map(|owner| {
+        let (bucket, owner) = (shell(bucket), shell(owner));
+        format!("aws s3api head-bucket --bucket {bucket} --expected-bucket-owner {owner}{at}")
+    });
+    let sync = format!("aws s3 sync {} snapshot{pays}{at}", shell(&report.url.to_string()));
+    owner.into_iter().chain([sync, "cd snapshot".into()]).collect()
+}
+
+/// The S3 server, in words; none where the snapshot is in a folder.
+pub(super) fn server(report: &Report) -> Option<&str> {
+    match &report.url {
+        SnapshotUrl::S3 { .. } => {
+            Some(report.reached.endpoint.as_deref().unwrap_or("none named: AWS itself"))
+        }
+        SnapshotUrl::File { .. } => None,
+    }
+}
+
 /// What is there and what should be, each once: a line that stands alone is missing or too many.
 fn surplus() -> String {
     let there = "find . ! -type d | cut -c3-";
@@ -330,13 +394,22 @@ fn sum(digest: &str, file: &str) -> String {
 }
 
 fn verify_command(report: &Report) -> String {
+    let reached = &report.reached;
+    let at = reached.endpoint.as_ref().map(|at| format!("AWS_ENDPOINT_URL_S3={} ", shell(at)));
     let mut command = format!(
-        "milvus-handoff verify {} --level full --expect sha256:{}",
+        "{}milvus-handoff verify {} --level full --expect sha256:{}",
+        at.unwrap_or_default(),
         shell(&report.url.to_string()),
         report.verified.opened.digest
     );
-    for key in &report.trust.keys {
-        command.push_str(&format!(" --trusted-key {}", key.to_base64()));
+    if let Some(owner) = &reached.owner {
+        command.push_str(&format!(" --expected-bucket-owner {}", shell(owner)));
+    }
+    if reached.requester_pays {
+        command.push_str(" --requester-pays");
+    }
+    if !report.trust.keys.is_empty() {
+        command.push_str(&format!(" --trusted-key {SIGNER}"));
     }
     command
 }

@@ -7,6 +7,7 @@ use super::{Report, TOOL};
 use crate::output::{about, is_odd};
 use crate::snapshot::CollectionResult;
 use indicatif::{HumanBytes, HumanCount};
+use std::collections::HashSet;
 use std::fmt::{Display, Write};
 
 /// Characters of one text that are shown.
@@ -39,6 +40,9 @@ pub(super) fn text(report: &Report) -> String {
         vec!["exported with".into(), code(&manifest.tool)],
         vec!["source".into(), code(format!("{} {}", manifest.source.kind, manifest.source.version))],
     ];
+    if let Some(server) = facts::server(report) {
+        rows.insert(2, vec!["S3 endpoint".into(), code(server)]);
+    }
     for object in [&commit.manifest, &commit.sums] {
         rows.push(vec![words(&object.key), code(format!("sha256:{}", object.sha256))]);
     }
@@ -57,8 +61,9 @@ pub(super) fn text(report: &Report) -> String {
     }
 
     line!(text, "\n## Collections\n");
+    let wrong = facts::wrong_objects(report);
     let rows: Vec<Vec<String>> =
-        manifest.collections.iter().map(|collection| overview(report, collection)).collect();
+        manifest.collections.iter().map(|collection| overview(report, &wrong, collection)).collect();
     table(&mut text, &["collection", "source", "snapshot", "target", "result", "size", "parts"], &rows);
     differences(&mut text, report);
 
@@ -75,9 +80,9 @@ pub(super) fn text(report: &Report) -> String {
     text
 }
 
-fn overview(report: &Report, collection: &CollectionResult) -> Vec<String> {
+fn overview(report: &Report, wrong: &HashSet<&str>, collection: &CollectionResult) -> Vec<String> {
     let compared = report.compared.as_ref().and_then(|c| c.of(&collection.meta.name));
-    let (mark, word) = facts::counted(collection, compared);
+    let (mark, word) = facts::counted(collection, wrong, compared);
     vec![
         code(&collection.meta.name),
         HumanCount(collection.counts.server).to_string(),

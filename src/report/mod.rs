@@ -21,10 +21,10 @@ use crate::error::{Code, Error, ErrorKind, Result};
 use crate::opened::Trust;
 use crate::output::Output;
 use crate::progress::Show;
-use crate::store::{SnapshotUrl, Store};
+use crate::store::{Settings, SnapshotUrl, Store};
 use crate::verify::{self, Level};
 use serde_json::Value;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -67,6 +67,8 @@ pub struct Options {
     pub level: Level,
     /// Why the snapshot is to be believed.
     pub trust: Trust,
+    /// What the bucket was asked with.
+    pub bucket: Settings,
     /// The result of a comparison with a server: a file that `compare --json` has printed.
     pub compare: Option<PathBuf>,
     /// Objects that are looked at together.
@@ -75,10 +77,23 @@ pub struct Options {
     pub show: Show,
 }
 
+/// How the bucket was reached, beyond its URL: whoever checks needs the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// The address of the S3 server, where one was named.
+    pub endpoint: Option<String>,
+    /// The account that the bucket was asked to belong to.
+    pub owner: Option<String>,
+    /// Whether whoever asks pays.
+    pub requester_pays: bool,
+}
+
 /// All that a report speaks of.
 pub struct Report {
     /// Where the snapshot is.
     pub url: SnapshotUrl,
+    /// How it was reached.
+    pub reached: Reached,
     /// The snapshot, and what looking at it found.
     pub verified: verify::Report,
     /// What was asked of it.
@@ -129,6 +144,12 @@ pub async fn run(options: &Options, store: Arc<dyn Store>) -> Result<Report> {
         None => None,
     };
 
+    let reached = Reached {
+        endpoint: store.endpoint(),
+        owner: options.bucket.owner.clone(),
+        requester_pays: options.bucket.requester_pays,
+    };
+
     // 2. The way from COMMIT.json to the manifest, and the objects that it leads to.
     let look = verify::run(store, options.level, &options.trust, options.jobs, options.show);
     let verified = look.await.map_err(|error| match (error.kind(), options.level) {
@@ -150,11 +171,33 @@ pub async fn run(options: &Options, store: Arc<dyn Store>) -> Result<Report> {
         );
     }
     let made = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    Ok(Report { url: options.url.clone(), verified, trust: options.trust.clone(), compared, made })
+    let (url, trust) = (options.url.clone(), options.trust.clone());
+    Ok(Report { url, reached, verified, trust, compared, made })
+}
+
+/// A name under which there can be no file, or a disk that does not take it.
+fn unwritable(file: &Path, error: io::Error) -> Error {
+    use io::ErrorKind as Io;
+    let (code, hint) = match error.kind() {
+        Io::NotFound
+        | Io::PermissionDenied
+        | Io::ReadOnlyFilesystem
+        | Io::IsADirectory
+        | Io::NotADirectory
+        | Io::InvalidFilename
+        | Io::InvalidInput => {
+            (Code::Usage, "give `-o` a file in a folder that exists and that you may write to")
+        }
+        _ => (
+            Code::Disk,
+            "make room there, or give `-o` a file on another disk; then run the same command again",
+        ),
+    };
+    Error::new(code, format!("cannot write the report to {}", file.display())).because(error).hint(hint)
 }
 
 fn read_compared(path: &Path) -> Result<Compared> {
-    let unreadable = |e: std::io::Error| {
+    let unreadable = |e: io::Error| {
         Error::new(ErrorKind::Usage, format!("cannot read the file of --compare, {}", path.display()))
             .because(e)
             .hint("give a file that `compare --json` has printed")
@@ -181,14 +224,7 @@ pub async fn written(
     };
     let text = report.text(format);
     let (file, size) = (path.to_path_buf(), text.len());
-    blocking(move || {
-        std::fs::write(&file, &text).map_err(|e| {
-            Error::new(ErrorKind::Usage, format!("cannot write the report to {}", file.display()))
-                .because(e)
-                .hint("give `-o` a file in a folder that exists and that you may write to")
-        })
-    })
-    .await?;
+    blocking(move || std::fs::write(&file, &text).map_err(|e| unwritable(&file, e))).await?;
     document["file"] = path.display().to_string().into();
     document["format"] = format.name().into();
     let text = facts::summary(report, &path.display().to_string(), size as u64);

@@ -172,6 +172,7 @@ fn overview(html: &mut Html, report: &Report) {
     let bars: Vec<_> = collections.iter().enumerate().map(bar).collect();
     pictures::bars(html, "How rows and bytes are spread over the collections.", "collection", &bars);
     html.raw("<table class=\"counts\"><caption>Rows that each side counted</caption><thead><tr><th scope=\"col\">collection</th><th scope=\"col\" class=\"num\">source</th><th scope=\"col\" class=\"num\">snapshot</th><th scope=\"col\" class=\"num\">target</th><th scope=\"col\">result</th></tr></thead><tbody>\n");
+    let wrong = facts::wrong_objects(report);
     for (index, collection) in collections.iter().enumerate() {
         html.raw("<tr><td><a href=\"#c").plain(index).raw("\">").name(&collection.meta.name).raw("</a></td>");
         number(html, HumanCount(collection.counts.server));
@@ -183,7 +184,7 @@ fn overview(html: &mut Html, report: &Report) {
         }
         html.raw("<td>");
         let shared = collection.counts.shared_keys;
-        let (sign, word) = facts::counted(collection, compared);
+        let (sign, word) = facts::counted(collection, &wrong, compared);
         mark(html, sign, word);
         if shared > 0 {
             html.raw(" <span class=\"faint\">");
@@ -237,6 +238,9 @@ fn identity(html: &mut Html, report: &Report) {
     });
     fact(html, "id", |h| h.name(&manifest.id));
     fact(html, "place", |h| h.name(&report.url));
+    if let Some(server) = facts::server(report) {
+        fact(html, "S3 endpoint", |h| h.name(server));
+    }
     fact(html, "created", |h| h.name(&manifest.created));
     fact(html, "exported with", |h| h.name(&manifest.tool));
     fact(html, "source", |h| h.name(&manifest.source.kind).raw(" ").name(&manifest.source.version));

@@ -137,6 +137,11 @@ pub trait Store: Send + Sync {
         BTreeMap::new()
     }
 
+    /// The address of the S3 server, where one was named; safe to print.
+    fn endpoint(&self) -> Option<String> {
+        None
+    }
+
     /// By how many seconds the bucket's clock is ahead of this machine's, if its replies tell.
     fn clock_ahead(&self) -> Option<i64> {
         None

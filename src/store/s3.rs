@@ -367,6 +367,10 @@ impl Store for S3 {
         self.0.delete(key).await
     }
 
+    fn endpoint(&self) -> Option<String> {
+        self.0.endpoint.clone()
+    }
+
     fn url_elsewhere(&self) -> Result<String> {
         let place = &self.0;
         let host = place.endpoint.as_deref().map(::url::Url::parse).transpose().ok().flatten();
