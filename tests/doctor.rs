@@ -296,5 +296,5 @@ async fn names_that_are_taken_are_in_the_way() {
     let run = asked(&[&url, "--target", &empty.address], &[]).await;
     assert_eq!((run.code, run.of("target", "names").0), (0, "good"), "{}", run.text);
     assert_eq!(run.of("target", "not checked").0, "note");
-    assert!(run.text.contains("`import --plan` tells"), "{}", run.text);
+    assert!(run.text.contains("`import --plan` tells what the target can hold"), "{}", run.text);
 }

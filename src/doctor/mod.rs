@@ -130,8 +130,14 @@ pub async fn run(options: &Options) -> Report {
             && let Ok(opened) = opened::open(place.snapshot.as_ref(), &Trust::default()).await
         {
             server::names(&server, &opened.manifest, &mut checks).await;
-            let says = "whether the target can hold every type and value of the snapshot";
-            checks.note(About::Target, "not checked", says, "`import --plan` tells, and changes nothing");
+            let says = "whether the target can hold every type and value of the snapshot, and the privilege Import, which \
+                        only `--via bulk` needs";
+            checks.note(
+                About::Target,
+                "not checked",
+                says,
+                "`import --plan` tells what the target can hold, and changes nothing",
+            );
         }
     }
     // 2. The bucket: an exporter writes, everybody else only reads.

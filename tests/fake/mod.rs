@@ -1071,6 +1071,9 @@ impl MilvusService for Fake {
         request: Request<api::CreateDatabaseRequest>,
     ) -> Result<Response<Answer>, Status> {
         let api::CreateDatabaseRequest { db_name, properties, .. } = request.into_inner();
+        if db_name.is_empty() {
+            return plain(Err(Refused(802, "database name should not be empty".into(), false)));
+        }
         let mut state = self.state();
         state.changes.push("CreateDatabase");
         let database = Database { properties, ..Default::default() };
