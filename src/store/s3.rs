@@ -924,13 +924,16 @@ impl Place {
             Ok(_) => Ok(Some((place, name))),
             Err(error) => {
                 let what = format!("cannot see whether {place} is a snapshot");
-                let failure = self.judge(what, "s3:GetObject", &error);
-                match failure.fate {
-                    Fate::Missing => Ok(None),
-                    // Whoever may only write, or only below this prefix, need not see what is above.
-                    _ if failure.error.kind() == ErrorKind::Denied => Ok(None),
-                    _ => Err(failure.error),
+                // Nothing is there, or this may not be asked: whoever may only write, or only below this
+                // prefix, need not see what is above. A refusal of another sort (a reply to HEAD does not
+                // say why) meets the requests of the export itself, which are told the reason.
+                let status = error.raw_response().map(|reply| reply.status().as_u16());
+                if error.as_service_error().is_some()
+                    && status.is_some_and(|status| (400..500).contains(&status))
+                {
+                    return Ok(None);
                 }
+                Err(self.judge(what, "s3:GetObject", &error).error)
             }
         }
     }
