@@ -1318,6 +1318,12 @@ fn token(side: Side, file: Option<&PathBuf>) -> Result<Option<Token>> {
                 .because(e)
                 .hint(format!("check the path and who may read it, or set {variable}"))
         })?;
+        if text.trim().is_empty() {
+            let what = format!("the file of {flag}, {}, is empty", path.display());
+            return Err(Error::new(ErrorKind::Usage, what).hint(
+                "write `user:password` or an API key into it, or leave the flag out if the server wants none",
+            ));
+        }
         return Ok(Some(Token::new(&text).given_in(format!("the file of {flag}"))));
     }
     token_of(variable)

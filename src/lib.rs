@@ -8,7 +8,7 @@
 //!   report  diff                      stories whose results are put into words beside them
 //!   export  import  verify  compare   one story each: its top-level function reads as the design
 //!   inspect  sign    keygen  doctor
-//!   opened  fetch   signature         the way into a committed snapshot, and who vouches for it
+//!   opened  fetch   signature nesting the way into a committed snapshot, who vouches, what is around
 //!   loaded  pages                     the way to a collection's rows: loaded, in key order
 //!   part    milvus   store   snapshot Parquet, the server, the bucket, the format
 //!   columns                           field types <-> Arrow <-> Milvus messages
@@ -35,6 +35,7 @@ pub mod inspect;
 pub mod keygen;
 pub mod loaded;
 pub mod milvus;
+pub mod nesting;
 pub mod next;
 pub mod opened;
 pub mod output;

@@ -176,7 +176,7 @@ async fn run(cli: &Cli) -> Result<(Output, u8)> {
             let place = match url {
                 Some(url) => Some(doctor::Place {
                     snapshot: store::open_with(&url, &settings).await?,
-                    probe: store::open_with(&url.beside(".doctor"), &settings).await?,
+                    probe: store::open_with(&url.beside(doctor::PROBE_SUFFIX), &settings).await?,
                     url,
                 }),
                 None => None,

@@ -162,16 +162,39 @@ fn of_export(command: &str, done: &str, url: &str, outcome: &export::Outcome) ->
                 about(planned, HumanCount(c.rows)),
                 about(planned, HumanBytes(c.bytes)),
                 about(planned, c.parts),
-                c.consistency.map_or("-".into(), |c| consistency_name(c).to_string()),
+                match (c.loaded, c.consistency) {
+                    (Some(true), _) => "yes".into(),
+                    (Some(false), _) => "no".into(),
+                    (None, consistency) => consistency.map_or("-", consistency_name).into(),
+                },
             ]
         })
         .collect();
-    table(&mut text, &["collection", "rows", "size", "parts", "consistency"], &rows);
+    let last = if planned { "loaded" } else { "consistency" };
+    table(&mut text, &["collection", "rows", "size", "parts", last], &rows);
     let totals = totals_text(&outcome.totals);
-    if planned {
+    let unloaded: Vec<_> = outcome
+        .collections
+        .iter()
+        .filter(|c| c.loaded == Some(false))
+        .map(|c| c.meta.name.to_string())
+        .collect();
+    if planned && !unloaded.is_empty() && !outcome.loads {
         let _ = writeln!(
             text,
-            "\nPlan: would export {}, about {} from {} to {url}; nothing was touched",
+            "\nPlan: the export would be refused: not loaded, or not all of it: {}; load it, leave it out with \
+             `--exclude`, or give `--load-source`; nothing was touched [{}]",
+            listed(&unloaded),
+            Code::NotLoaded.text()
+        );
+    } else if planned {
+        let loading = match unloaded.len() {
+            0 => String::new(),
+            n => format!(", loading {} for it", plural(n as u64, "collection")),
+        };
+        let _ = writeln!(
+            text,
+            "\nPlan: would export {}, about {} from {} to {url}{loading}; nothing was touched",
             plural(outcome.totals.collections, "collection"),
             amount_text(&outcome.totals),
             one_line(&outcome.source)
@@ -200,6 +223,17 @@ fn of_export(command: &str, done: &str, url: &str, outcome: &export::Outcome) ->
     Output { document, text, warnings: outcome.warnings.clone(), next: Vec::new() }
 }
 
+/// Names in a sentence, which does not grow without an end.
+fn listed(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let first: Vec<_> = names.iter().take(NAMED).map(|name| one_line(name)).collect();
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", first.join(", "))
+}
+
+/// Names of collections that one sentence lists.
+const NAMED: usize = 10;
+
 fn export_collection_json(collection: &export::CollectionOutcome) -> Value {
     let partitions: Vec<_> =
         collection.partitions.iter().map(|(name, rows)| json!({"name": name, "rows": rows})).collect();
@@ -211,6 +245,7 @@ fn export_collection_json(collection: &export::CollectionOutcome) -> Value {
         "parts": collection.parts,
         "partitions": partitions,
         "consistency": collection.consistency.map(consistency_name),
+        "loaded": collection.loaded,
         "server_count": collection.server_count,
         "duplicate_keys": collection.shared_keys,
     })

@@ -190,7 +190,15 @@ impl Renames {
     /// Parses `a=b`, `db1.a=db2.b` and `db1.*=db2.*`. A target without a database stays in
     /// `database`, or in the source's own when that is not given.
     pub fn parse(texts: &[String], database: Option<&str>) -> Result<Self> {
-        texts.iter().map(|text| parse_rename(text, database)).collect::<Result<_>>().map(Renames)
+        let renames: Vec<_> = texts.iter().map(|text| parse_rename(text, database)).collect::<Result<_>>()?;
+        for (second, rename) in renames.iter().enumerate() {
+            if let Some(first) = renames[..second].iter().position(|first| first.renames_what(rename)) {
+                let (first, second) = (&texts[first], &texts[second]);
+                let what = format!("`--rename {first}` and `--rename {second}` rename the same thing");
+                return Err(Error::new(ErrorKind::Usage, what).hint("give one of them"));
+            }
+        }
+        Ok(Renames(renames))
     }
 
     /// Where every one of `names` goes; `home`, if given, is the database that takes those of
@@ -249,6 +257,17 @@ impl Renames {
         match home {
             Some(home) if name.database == DEFAULT_DATABASE => CollectionName::new(home, &name.name),
             _ => name.clone(),
+        }
+    }
+}
+
+impl Rename {
+    /// Whether both say where the same thing goes.
+    fn renames_what(&self, other: &Rename) -> bool {
+        match (self, other) {
+            (Rename::One { from: a, .. }, Rename::One { from: b, .. }) => a == b,
+            (Rename::Database { from: a, .. }, Rename::Database { from: b, .. }) => a == b,
+            _ => false,
         }
     }
 }
@@ -324,6 +343,20 @@ mod tests {
         assert_eq!(pick(&["*.*"], &["*.*"], None).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(pick(&["a["], &[], None).unwrap_err().kind(), ErrorKind::Usage);
         assert_eq!(pick(&[".a"], &[], None).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn a_doubled_rename_is_refused_by_both_its_texts() {
+        let parse = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(ToString::to_string).collect();
+            Renames::parse(&texts, None)
+        };
+        for texts in [["a=x", "a=y"], ["a=x", "default.a=x"], ["b.*=x.*", "b.*=y.*"]] {
+            let error = parse(&texts).unwrap_err();
+            assert_eq!(error.code(), Code::Usage);
+            assert!(texts.iter().all(|text| error.message().contains(text)), "{error}");
+        }
+        parse(&["a=x", "b=y", "default.*=z.*"]).unwrap();
     }
 
     #[test]

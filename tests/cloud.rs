@@ -460,11 +460,14 @@ async fn is_killed_often(tag: &str, habits: Habits, seed: u64) {
         // Then it has time: a request that was lost is looked for before it is sent again.
         let end = if runs > KILLS { 600_000 } else { 30 + (word >> 33) % (400 + 300 * runs) };
         let end = Duration::from_millis(end);
-        let mut process = tool(&place, &args, &[API]).kill_on_drop(true).spawn().unwrap();
+        let mut command = tool(&place, &args, &[API]);
+        let mut process = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         match tokio::time::timeout(end, process.wait()).await {
             Err(_) => process.kill().await.unwrap(),
-            Ok(code) => {
-                assert!(code.unwrap().success(), "seed {seed}, run {runs}");
+            Ok(ended) => {
+                let said = process.wait_with_output().await.unwrap().stderr;
+                let said = String::from_utf8_lossy(&said);
+                assert!(ended.unwrap().success(), "seed {seed}, run {runs}: {said}");
                 break;
             }
         }

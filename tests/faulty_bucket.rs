@@ -12,7 +12,7 @@ use bucket::{Bucket, Checksums, Fault, NAME, PREFIX, Schedule, Verb, mix};
 use fake::source::{self, PARTITIONS, ROWS};
 use futures::future::join_all;
 use milvus_handoff::digest::Sha256;
-use milvus_handoff::error::{Error, ErrorKind, Result};
+use milvus_handoff::error::{Code, Error, ErrorKind, Result};
 use milvus_handoff::milvus::Endpoint;
 use milvus_handoff::opened::Trust;
 use milvus_handoff::progress::Show;
@@ -21,7 +21,7 @@ use milvus_handoff::snapshot::keys;
 use milvus_handoff::stop::Stop;
 use milvus_handoff::store::{Settings, SnapshotUrl, Store, open_s3};
 use milvus_handoff::verify::{self, Level};
-use milvus_handoff::{diff, export, fetch, import, inspect, opened, output, report, sign, signature};
+use milvus_handoff::{diff, export, fetch, import, inspect, opened, output, report, sign, signature, store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -136,6 +136,129 @@ async fn reference(source: &Endpoint) -> BTreeMap<String, Sha256> {
     let parts = parts(&bucket);
     assert!(parts.len() > PARTITIONS.len(), "units with several parts");
     parts
+}
+
+// ---- a place that is taken ----
+
+/// What is put above the snapshot, as another export or a person puts it.
+async fn put_above(bucket: &Bucket, prefix: &str, key: &str) {
+    let above = open_s3(NAME, prefix, &bucket.config()).unwrap();
+    let bytes = b"{}".to_vec();
+    let sha256 = Sha256::of(&bytes);
+    above.put_new(key, store::Body::Bytes(bytes.into()), sha256).await.unwrap();
+}
+
+async fn planned(source: &Endpoint, store: Arc<dyn Store>) -> Result<export::Outcome> {
+    let options = export::Options { plan_only: true, ..options(source) };
+    export::run(&options, store, &Stop::never()).await
+}
+
+#[tokio::test]
+async fn no_snapshot_is_begun_within_another() {
+    let source = source::start(None).await;
+    for key in [keys::COMMIT, keys::PLAN] {
+        let bucket = Bucket::start().await;
+        put_above(&bucket, "exports", key).await;
+        let before = bucket.all_keys();
+        for refused in [export(&source, &bucket).await, planned(&source, bucket.store()).await] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.code(), Code::PrefixTaken, "{error}");
+            assert!(error.message().contains("lies within s3://handoff/exports,"), "{error}");
+            assert!(error.message().contains(key) && error.hint_text().is_some(), "{error}");
+        }
+        assert_eq!(bucket.all_keys(), before, "nothing was written");
+
+        // Who may not look above may export all the same.
+        bucket.rule(|rules| rules.denied = vec![Verb::Get, Verb::List, Verb::Delete]);
+        export(&source, &bucket).await.unwrap();
+        bucket.rule(|rules| rules.denied.clear());
+        assert!(committed(&bucket, key).await);
+    }
+
+    // What lies beside, and what is called alike, is not above; and the questions are few.
+    let bucket = Bucket::start().await;
+    put_above(&bucket, "exports/sna", keys::COMMIT).await;
+    put_above(&bucket, "export", keys::COMMIT).await;
+    bucket.forget();
+    export(&source, &bucket).await.unwrap();
+    let above = bucket.log().iter().filter(|line| line.starts_with("HEAD /handoff/")).count();
+    assert_eq!(above, 2, "{:?}", bucket.log());
+}
+
+#[tokio::test]
+async fn no_folder_is_begun_within_a_snapshot() {
+    let source = source::start(None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| {
+        let url = SnapshotUrl::parse(&format!("file://{}/{path}", folder.path().display())).unwrap();
+        async move { store::open(&url).await.unwrap() }
+    };
+    let run = |store| {
+        let options = options(&source);
+        async move { export::run(&options, store, &Stop::never()).await }
+    };
+    run(at("outer").await).await.unwrap();
+    std::fs::create_dir(folder.path().join("outer/deep")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("outer"), folder.path().join("link")).unwrap();
+    for inner in ["outer/new", "outer/deep/new", "link/new"] {
+        for refused in [run(at(inner).await).await, planned(&source, at(inner).await).await] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.code(), Code::PrefixTaken, "{inner}: {error}");
+            assert!(error.message().contains(keys::COMMIT), "{inner}: {error}");
+        }
+    }
+    let report = verified(at("outer").await, Level::Full).await.unwrap();
+    assert_eq!(report.problems, []);
+}
+
+/// A plan says what the export would do, also where that is to refuse.
+#[tokio::test]
+async fn a_plan_looks_at_its_place_as_the_export_does() {
+    let (fake, source) = source::serve("v2.3.5", None).await;
+    let bucket = Bucket::start().await;
+    bucket.set("stranger.txt", "x");
+    let error = planned(&source, bucket.store()).await.unwrap_err();
+    assert_eq!(error.code(), Code::PrefixTaken, "{error}");
+    assert!(error.message().contains("stranger.txt"), "{error}");
+    bucket.clear();
+
+    let plan = planned(&source, bucket.store()).await.unwrap();
+    assert_eq!((plan.collections[0].loaded, plan.warnings.len()), (Some(true), 0));
+    let said = output::exported("s3://handoff/exports/snap", &plan);
+    assert!(said.text.contains("Plan: would export 1 collection,"), "{}", said.text);
+
+    // One that was begun is gone on with, if it is the same.
+    bucket.forget();
+    bucket.rule(|rules| rules.refuse_from = Some((12, "AccessDenied")));
+    export(&source, &bucket).await.unwrap_err();
+    honest(&bucket);
+    assert!(bucket.objects().contains_key(keys::PLAN) && !bucket.objects().contains_key(keys::COMMIT));
+    let plan = planned(&source, bucket.store()).await.unwrap();
+    assert!(plan.warnings[0].contains("would go on with it"), "{:?}", plan.warnings);
+    let other = export::Options { plan_only: true, part_size: 1 << 20, ..options(&source) };
+    let error = export::run(&other, bucket.store(), &Stop::never()).await.unwrap_err();
+    assert_eq!(error.code(), Code::PrefixTaken, "{error}");
+    bucket.clear();
+
+    // What is not loaded is in the table and in the last line.
+    fake.state().collection("", "docs").unwrap().loaded = false;
+    for (load_source, last) in [(false, "Plan: the export would be refused: "), (true, "Plan: would export ")]
+    {
+        let options = export::Options { plan_only: true, load_source, ..options(&source) };
+        let plan = export::run(&options, bucket.store(), &Stop::never()).await.unwrap();
+        assert_eq!(plan.collections[0].loaded, Some(false));
+        let said = output::exported("s3://handoff/exports/snap", &plan);
+        let line = said.text.lines().last().unwrap();
+        assert!(line.starts_with(last), "{line}");
+        assert_eq!(
+            line.contains("default.docs") && line.ends_with("[MH-NOT-LOADED]"),
+            !load_source,
+            "{line}"
+        );
+        assert_eq!(line.contains("loading 1 collection for it"), load_source, "{line}");
+        assert!(said.text.lines().nth(1).unwrap().trim_end().ends_with("no"), "{}", said.text);
+    }
+    assert_eq!(bucket.all_keys(), [""; 0], "a plan writes nothing");
 }
 
 // ---- faults that pass ----

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["part", "milvus", "store"],
     // The objects that hold signatures are read on the way into a snapshot.
     &["signature"],
-    &["fetch", "opened", "loaded", "pages"],
+    &["fetch", "opened", "nesting", "loaded", "pages"],
     &["verify", "inspect", "compare", "export", "sign", "keygen", "doctor"],
     // Checks parts as `verify` does before it touches the target.
     &["import"],

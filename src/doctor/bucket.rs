@@ -1,13 +1,15 @@
 //! A bucket or folder: every verb that is used there, by doing it.
 
 use super::policy::{self, Role};
-use super::{About, Checks, Place};
+use super::{About, Checks, PROBE_SUFFIX, Place};
 use crate::digest::Sha256;
 use crate::error::{Code, Error, ErrorKind, Result};
+use crate::nesting;
 use crate::opened::{self, Trust};
 use crate::snapshot::{MAX_COMMIT_BYTES, keys};
-use crate::store::{Body, Head, Put, SnapshotUrl, Store};
+use crate::store::{Body, Head, Put, SnapshotUrl, Store, printable};
 use futures::stream::TryStreamExt;
+use std::path::{Path, PathBuf};
 
 /// A clock that is off by more is worth saying; S3 refuses requests from 15 minutes on.
 const NOTED_SKEW: u64 = 60;
@@ -19,7 +21,12 @@ const ABOUT: About = About::Snapshot;
 pub(super) async fn check(place: &Place, writes: bool, checks: &mut Checks) {
     let before = checks.all.len();
     if writes {
-        if write(place, checks).await {
+        let made = folder_to_make(&place.url);
+        let written = write(place, checks).await;
+        if let Some(folder) = made {
+            unmake(&folder, checks).await;
+        }
+        if written {
             vacancy(place, checks).await;
         }
     } else {
@@ -32,6 +39,32 @@ pub(super) async fn check(place: &Place, writes: bool, checks: &mut Checks) {
     {
         let role = if writes { Role::Exporter } else { Role::Importer };
         checks.policy = Some(policy::text(role, bucket, prefix));
+    }
+}
+
+/// The folder of the probe object, if it is not there yet and so will be made.
+fn folder_to_make(url: &SnapshotUrl) -> Option<PathBuf> {
+    match url.beside(PROBE_SUFFIX) {
+        SnapshotUrl::File { path } if !path.exists() => Some(path),
+        SnapshotUrl::File { .. } | SnapshotUrl::S3 { .. } => None,
+    }
+}
+
+/// Removes the folder that the probe object was in, with what its store keeps there; never one with
+/// something in it.
+async fn unmake(folder: &Path, checks: &mut Checks) {
+    let mut inner = match tokio::fs::read_dir(folder).await {
+        Ok(inner) => inner,
+        // Nothing could be made.
+        Err(_) => return,
+    };
+    while let Ok(Some(entry)) = inner.next_entry().await {
+        // One that is not an empty folder stays, and so does the one around it.
+        let _ = tokio::fs::remove_dir(entry.path()).await;
+    }
+    if let Err(error) = tokio::fs::remove_dir(folder).await {
+        let says = format!("the folder {} stays: {error}", printable(&folder.display().to_string()));
+        checks.note(ABOUT, "delete", says, "remove it by hand");
     }
 }
 
@@ -167,13 +200,14 @@ async fn vacancy(place: &Place, checks: &mut Checks) {
             "an unfinished export is there",
             "the command that began it goes on with it; any other needs another name",
         ),
-        Ok(None) => match store.list().try_next().await {
-            Ok(Some(entry)) => {
+        Ok(None) => match (store.list().try_next().await, nesting::refuse_within(store).await) {
+            (Ok(Some(entry)), _) => {
                 let error = taken(&format!("it holds {}", entry.key));
                 checks.bad(ABOUT, "place", &error.hint("give the snapshot a name of its own"));
             }
-            Ok(None) => checks.good(ABOUT, "place", format!("{} is free", store.place())),
-            Err(_) => checks.good(ABOUT, "place", format!("no snapshot is at {}", store.place())),
+            (_, Err(error)) => checks.bad(ABOUT, "place", &error),
+            (Ok(None), Ok(())) => checks.good(ABOUT, "place", format!("{} is free", store.place())),
+            (Err(_), Ok(())) => checks.good(ABOUT, "place", format!("no snapshot is at {}", store.place())),
         },
         Err(error) => checks.bad(ABOUT, "place", &error),
     }

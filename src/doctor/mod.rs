@@ -17,6 +17,9 @@ use crate::store::{SnapshotUrl, Store};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// What the name of the place beside the snapshot, where an object comes and goes, ends with.
+pub const PROBE_SUFFIX: &str = ".doctor";
+
 /// What to look at.
 pub struct Options {
     /// A server to export from.
@@ -127,6 +130,14 @@ pub async fn run(options: &Options) -> Report {
             && let Ok(opened) = opened::open(place.snapshot.as_ref(), &Trust::default()).await
         {
             server::names(&server, &opened.manifest, &mut checks).await;
+            let says = "whether the target can hold every type and value of the snapshot, and the privilege Import, which \
+                        only `--via bulk` needs";
+            checks.note(
+                About::Target,
+                "not checked",
+                says,
+                "`import --plan` tells what the target can hold, and changes nothing",
+            );
         }
     }
     // 2. The bucket: an exporter writes, everybody else only reads.

@@ -3,10 +3,11 @@
 use super::{About, Checks};
 use crate::error::{Code, Error, ErrorKind, Result};
 use crate::loaded::{self, Reads};
-use crate::milvus::{Client, Endpoint, Grants, ServerKind, View};
+use crate::milvus::{Client, Endpoint, Grants, Missing, ServerKind, View};
 use crate::schema::CollectionName;
 use crate::select::Renames;
 use crate::snapshot::Manifest;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -30,10 +31,10 @@ pub(super) async fn check(about: About, endpoint: &Endpoint, checks: &mut Checks
     }
     let server = connected(about, endpoint, checks).await?;
     version(about, &server, checks);
-    let collections = visible(about, &server, checks).await?;
+    let Seen { collections, makes_database } = visible(about, &server, checks).await?;
     match about {
         About::Source => readable(about, &server, &collections, checks).await,
-        About::Target | About::Snapshot => grants(about, endpoint, &server, checks).await,
+        About::Target | About::Snapshot => grants(about, &server, makes_database, checks).await,
     }
     quotas(about, &server, checks).await;
     Some(server)
@@ -65,12 +66,14 @@ pub(super) async fn names(target: &Client, manifest: &Manifest, checks: &mut Che
         let says = format!("free for what the snapshot has: {}", counted(count, "collection"));
         checks.good(About::Target, "names", says);
     } else {
-        let fix = "import under other names with `--rename`, leave collections out with `-c` or aliases with `--no-aliases`, \
-                   or drop what is there; an interrupted import goes on with what it has made itself";
+        let fix = "import under other names with `--rename`, leave collections out by naming the others with `-c`, or \
+                   aliases with `--no-aliases`, or drop what is there; an interrupted import goes on with what it has \
+                   made itself";
         let more = taken.len().saturating_sub(NAMED);
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
         taken.truncate(NAMED);
-        checks.note(About::Target, "names", format!("taken already: {}{rest}", taken.join(", ")), fix);
+        let error = Error::new(Code::TargetTaken, format!("taken already: {}{rest}", taken.join(", ")));
+        checks.bad(About::Target, "names", &error.hint(fix));
     }
 }
 
@@ -149,8 +152,15 @@ fn version(about: About, server: &Client, checks: &mut Checks) {
     }
 }
 
+/// What the user sees.
+struct Seen {
+    collections: Vec<CollectionName>,
+    /// Whether the database in the address is not there yet.
+    makes_database: bool,
+}
+
 /// Which collections the user sees, in all databases that are meant.
-async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<Vec<CollectionName>> {
+async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<Seen> {
     let listing = async {
         let databases = server.databases().await?;
         let missing = server.database.as_ref().filter(|wanted| !databases.contains(wanted));
@@ -167,19 +177,44 @@ async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<V
     };
     let (databases, missing, found) = match listing.await {
         Ok(listed) => listed,
+        // Who is not known is turned away when connecting, where the server looks at it then.
         Err(error) => {
-            let name = match error.kind() {
-                // Who is not known is turned away when connecting, where the server looks at it then.
-                ErrorKind::Denied if error.message().contains("permission deny") => "privileges",
-                ErrorKind::Denied => "credentials",
-                _ => "server",
-            };
-            checks.bad(about, name, &error);
+            match Client::lacks(&error) {
+                Some(first) => {
+                    let mut missing = BTreeSet::from([first]);
+                    let grants = match about {
+                        About::Source => server.export_grants(None).await,
+                        About::Target | About::Snapshot => server.import_grants(false).await,
+                    };
+                    missing.extend(grants.map(|grants| grants.missing).unwrap_or_default());
+                    lacking(about, &missing, checks);
+                }
+                None if error.kind() == ErrorKind::Denied => checks.bad(about, "credentials", &error),
+                None => checks.bad(about, "server", &error),
+            }
             return None;
         }
     };
-    let who = if server.has_token() { "accepted" } else { "none were given, and none are asked for" };
-    checks.good(about, "credentials", who);
+    if !server.has_token() {
+        checks.good(about, "credentials", "none were given, and none are asked for");
+    } else {
+        match server.checks_tokens().await {
+            Some(true) => checks.good(about, "credentials", "accepted; without any the server refuses"),
+            Some(false) => checks.note(
+                about,
+                "credentials",
+                "a token was given, but the server answers without one too: whether this one is right was not tested",
+                "",
+            ),
+            None => checks.note(
+                about,
+                "credentials",
+                "a token was given, and the server did not refuse it; whether it looks at tokens was not tested",
+                "",
+            ),
+        }
+    }
+    let makes_database = missing.is_some();
     match missing {
         Some(database) if about == About::Source => {
             let error = Error::new(Code::NotFound, format!("there is no database {database:?}"));
@@ -201,53 +236,100 @@ async fn visible(about: About, server: &Client, checks: &mut Checks) -> Option<V
             }
         }
     }
-    Some(found)
+    Some(Seen { collections: found, makes_database })
+}
+
+/// Privileges without which it fails, all at once.
+fn lacking(about: About, missing: &BTreeSet<Missing>, checks: &mut Checks) {
+    let error = Error::new(Code::Denied, format!("missing: {}", listed(missing)));
+    checks.bad(about, "privileges", &error.hint(GRANT));
+}
+
+/// What to do about privileges.
+const GRANT: &str = "grant them to the user's role by these names, on the type of object in brackets";
+
+fn listed(missing: &BTreeSet<Missing>) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn at_times(about: About, missing: &BTreeSet<Missing>, checks: &mut Checks) {
+    if !missing.is_empty() {
+        checks.note(about, "privileges", format!("needed at times, and missing: {}", listed(missing)), GRANT);
+    }
 }
 
 fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
-/// What an export asks of every collection: descriptions, load states, and one count.
+/// What an export asks of every collection: descriptions, load states, and one count. Goes on after a
+/// refusal, so that all that is missing is named at once.
 async fn readable(about: About, server: &Client, collections: &[CollectionName], checks: &mut Checks) {
-    let (mut reads, mut refused, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
-    for name in collections.iter().take(MAX_COLLECTIONS) {
+    let (mut reads, mut failed, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+    let mut grants = Grants::default();
+    let looked_at = &collections[..collections.len().min(MAX_COLLECTIONS)];
+    if server.info.kind == ServerKind::Milvus && server.has_token() {
+        for name in std::iter::once(None).chain(looked_at.iter().map(Some)) {
+            match server.export_grants(name).await {
+                Ok(found) if name.is_some() || looked_at.is_empty() => grants.missing.extend(found.missing),
+                // Privileges may be for collections by name: only what is asked of those that exist counts.
+                Ok(found) => grants.at_times.extend(found.at_times),
+                Err(error) => failed.push(error),
+            }
+        }
+    }
+    for name in looked_at {
         match described(server, name).await {
             Ok(Ok(read)) => reads.push((name, read)),
             Ok(Err(reasons)) => foreign.push(format!("{name} ({reasons})")),
-            Err(error) => refused.push(error.context(name.to_string())),
+            Err(error) => failed.push(error.context(name.to_string())),
         }
     }
-    let targets: Vec<_> = reads.iter().map(|(_, read)| read.clone()).collect();
-    let unloaded = match loaded::unloaded(server, &targets).await {
-        Ok(unloaded) => unloaded,
-        Err(error) => {
-            refused.push(error);
-            Vec::new()
-        }
-    };
-    let is_loaded = |name: &CollectionName| !unloaded.iter().any(|item| item.name() == name);
-    for (name, _) in reads.iter().filter(|(name, _)| is_loaded(name)) {
-        if let Err(error) = server.count(name, None, "", View::AtHand).await {
-            refused.push(Error::from(error).context(name.to_string()));
+    let (mut unloaded, mut asked) = (Vec::new(), 0);
+    for (name, read) in &reads {
+        match loaded::unloaded(server, std::slice::from_ref(read)).await {
+            Ok(found) if found.is_empty() => {
+                asked += 1;
+                if let Err(error) = server.count(name, None, "", View::AtHand).await {
+                    failed.push(Error::from(error).context(name.to_string()));
+                }
+            }
+            Ok(found) => {
+                asked += 1;
+                unloaded.extend(found);
+            }
+            Err(error) => failed.push(error),
         }
     }
-    match refused.first() {
+    if !grants.missing.is_empty() {
+        lacking(about, &grants.missing, checks);
+        // What is missing makes requests fail too; anything else is said beside it.
+        failed.retain(|error| error.kind() != ErrorKind::Denied);
+    }
+    match failed.first() {
+        Some(first) => checks.bad(about, "privileges", first),
+        None if !grants.missing.is_empty() => {}
         None => checks.good(
             about,
             "privileges",
             format!("{} can be described and read", counted(reads.len(), "collection")),
         ),
-        Some(first) => checks.bad(about, "privileges", first),
     }
+    at_times(about, &grants.at_times, checks);
     if !foreign.is_empty() {
         let error =
             Error::new(Code::Unsupported, format!("cannot be copied exactly: {}", foreign.join("; ")));
         checks.bad(about, "types", &error.hint("leave these collections out with `--exclude`"));
     }
     let names: Vec<_> = unloaded.iter().map(ToString::to_string).collect();
-    if names.is_empty() {
-        checks.good(about, "load states", "everything is loaded");
+    if names.is_empty() && asked == collections.len() {
+        let says = if asked == 0 { "there is nothing to be loaded" } else { "everything is loaded" };
+        checks.good(about, "load states", says);
+    } else if names.is_empty() {
+        let of = counted(collections.len(), "collection");
+        let says = format!("asked of {asked} of {of}: those are loaded; the others could not be asked");
+        let says = if asked == 0 { format!("could not be asked: {of}") } else { says };
+        checks.note(about, "load states", says, "");
     } else {
         let error = Error::new(Code::NotLoaded, format!("not loaded: {}", names.join("; ")));
         let fix = "load them, leave them out with `--exclude`, or give the export `--load-source`";
@@ -274,27 +356,29 @@ async fn described(server: &Client, name: &CollectionName) -> Result<std::result
     let partitions = server.partitions(name).await?;
     server.indexes(name).await?;
     server.statistics_rows(name).await?;
+    server.aliases(name).await?;
     Ok(Ok(Reads::new(name, &schema, &partitions)))
 }
 
 /// What an import asks for, tried with requests that name nothing and so can do nothing: a server
 /// looks at the privilege first.
-async fn grants(about: About, endpoint: &Endpoint, server: &Client, checks: &mut Checks) {
-    if server.info.kind != ServerKind::Milvus || endpoint.token.is_none() {
+async fn grants(about: About, server: &Client, makes_database: bool, checks: &mut Checks) {
+    if server.info.kind != ServerKind::Milvus || !server.has_token() {
         checks.note(about, "privileges", "this server has no users, or was not given one", "");
         return;
     }
-    match server.grants().await {
-        Ok(Grants { missing, tried }) if missing.is_empty() => {
-            checks.good(about, "privileges", format!("all {tried} that an import uses"));
-        }
-        Ok(Grants { missing, .. }) => {
-            let error = Error::new(Code::Denied, format!("missing: {}", missing.join(", ")));
-            checks.bad(
-                about,
-                "privileges",
-                &error.hint("grant them to the user's role, for all collections"),
-            );
+    match server.import_grants(makes_database).await {
+        Ok(Grants { missing, at_times: sometimes, tried }) => {
+            if missing.is_empty() {
+                let says = match sometimes.is_empty() {
+                    true => format!("all {tried} requests that an import uses are allowed"),
+                    false => "all requests that every import uses are allowed".to_string(),
+                };
+                checks.good(about, "privileges", says);
+            } else {
+                lacking(about, &missing, checks);
+            }
+            at_times(about, &sometimes, checks);
         }
         Err(error) => checks.bad(about, "privileges", &error),
     }

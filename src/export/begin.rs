@@ -3,6 +3,7 @@
 use super::unit::holds;
 use crate::digest::Sha256;
 use crate::error::{Code, Context, Error, ErrorKind, Result};
+use crate::nesting::refuse_within;
 use crate::snapshot::{
     CollectionMeta, MAX_COMMIT_BYTES, MAX_PLAN_BYTES, MAX_RECEIPT_BYTES, Plan, Receipt, Request, Unit, keys,
 };
@@ -79,6 +80,7 @@ pub async fn write(plan: Plan, blind: bool, store: &dyn Store) -> Result<Option<
         ));
     }
     refuse_strangers(store).await?;
+    refuse_within(store).await?;
     let bytes = plan.to_bytes()?;
     let digest = Sha256::of(&bytes);
     if store.put_new(keys::PLAN, Body::Bytes(bytes.clone().into()), digest).await? == Put::Exists {
@@ -155,6 +157,19 @@ async fn refuse_strangers(store: &dyn Store) -> Result<()> {
             format!("{} is not empty: it holds {}", store.place(), entry.key),
         )
         .hint("give the snapshot a name of its own, such as a new folder below this one")),
+    }
+}
+
+/// What the export would find at its place, refused as it would: for a plan, which writes nothing.
+/// The plan that is there, if it is one to go on with.
+pub async fn look(store: &dyn Store) -> Result<Option<Box<Plan>>> {
+    match find(store).await? {
+        Found::Plan(plan, _) => Ok(Some(plan)),
+        Found::Nothing { .. } => {
+            refuse_strangers(store).await?;
+            refuse_within(store).await?;
+            Ok(None)
+        }
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Outcome {
     pub totals: Totals,
     /// Units that an earlier run had finished.
     pub reused_units: usize,
+    /// Whether the export that was planned would load what is not; `false` unless only planned.
+    pub loads: bool,
     /// The versions of what this run has put, by key, where the bucket keeps versions.
     pub versions: BTreeMap<String, String>,
     /// What people should know although it is no failure.
@@ -116,6 +118,8 @@ pub struct CollectionOutcome {
     pub consistency: Option<Consistency>,
     /// `count(*)` on the server after the export.
     pub server_count: Option<u64>,
+    /// Whether all of it is loaded; `None` unless only planned.
+    pub loaded: Option<bool>,
     /// Rows that share a key with a newer one and are therefore not handed out by the server.
     pub shared_keys: u64,
 }
@@ -126,7 +130,7 @@ pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Resul
     // be copied, before any effect.
     let (source, collections) = stop.unless_stopped(choose(options, store.as_ref())).await?;
     if options.plan_only {
-        return stop.unless_stopped(would_do(&source, collections, options)).await;
+        return stop.unless_stopped(would_do(&source, collections, options, store.as_ref())).await;
     }
 
     // 3. Load state: refuse unloaded collections, or load them and put them back whatever happens.
@@ -324,6 +328,7 @@ fn outcome(plan: &Plan, reused_units: usize, committed: Committed) -> Outcome {
         totals: manifest.totals(),
         collections: manifest.collections.into_iter().map(CollectionOutcome::from).collect(),
         reused_units,
+        loads: false,
         versions: BTreeMap::new(),
         warnings,
         seconds: 0.0,
@@ -331,10 +336,23 @@ fn outcome(plan: &Plan, reused_units: usize, committed: Committed) -> Outcome {
 }
 
 /// What an export would do, from descriptions and statistics alone: nothing is loaded or written.
-async fn would_do(source: &Client, collections: Vec<CollectionMeta>, options: &Options) -> Result<Outcome> {
+/// What refuses the export at its place refuses the plan too.
+async fn would_do(
+    source: &Client,
+    collections: Vec<CollectionMeta>,
+    options: &Options,
+    store: &dyn Store,
+) -> Result<Outcome> {
     let mut outcomes = Vec::new();
     let mut warnings = Vec::new();
-    for unloaded in loaded::unloaded(source, &reads(&collections)).await? {
+    if let Some(plan) = begin::look(store).await? {
+        begin::same_request(&request(options), &plan, store)?;
+        begin::same_source(&collections, &plan, store)?;
+        warnings
+            .push(format!("{} holds an unfinished export: the export would go on with it", store.place()));
+    }
+    let unloaded = loaded::unloaded(source, &reads(&collections)).await?;
+    for unloaded in &unloaded {
         warnings.push(if options.load_source {
             format!("{unloaded} is not loaded; the export would load it and release it afterwards")
         } else {
@@ -344,7 +362,9 @@ async fn would_do(source: &Client, collections: Vec<CollectionMeta>, options: &O
     for meta in collections {
         let rows = source.statistics_rows(&meta.name).await?;
         let bytes = crate::columns::typical_row_bytes(&meta.schema.columns()) as u64 * rows;
+        let loaded = !unloaded.iter().any(|item| *item.name() == meta.name);
         outcomes.push(CollectionOutcome {
+            loaded: Some(loaded),
             rows,
             bytes,
             parts: bytes.div_ceil(options.part_size) as usize,
@@ -369,6 +389,7 @@ async fn would_do(source: &Client, collections: Vec<CollectionMeta>, options: &O
         collections: outcomes,
         totals,
         reused_units: 0,
+        loads: options.load_source,
         versions: BTreeMap::new(),
         warnings,
         seconds: 0.0,
@@ -378,6 +399,7 @@ async fn would_do(source: &Client, collections: Vec<CollectionMeta>, options: &O
 impl From<crate::snapshot::CollectionResult> for CollectionOutcome {
     fn from(result: crate::snapshot::CollectionResult) -> Self {
         CollectionOutcome {
+            loaded: None,
             rows: result.rows(),
             bytes: result.bytes(),
             parts: result.parts.len(),

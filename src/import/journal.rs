@@ -536,6 +536,16 @@ fn lock(file: &File, path: &Path) -> Result<()> {
     }
 }
 
+/// A folder that the user names must be there: a typo must not grow a tree.
+pub fn refuse_without_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let what = format!("--journal {}: the folder {} does not exist", path.display(), folder.display());
+    Err(Error::new(ErrorKind::Usage, what).hint("correct the path, or create that folder"))
+}
+
 fn create(path: &Path, identity: &Identity) -> Result<File> {
     let begun = || {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

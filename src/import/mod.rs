@@ -165,6 +165,9 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// Imports the snapshot in `store`, or says what an import would do.
 pub async fn run(options: &Options, store: Arc<dyn Store>, stop: &Stop) -> Result<Outcome> {
+    if let Some(path) = &options.journal {
+        journal::refuse_without_folder(path)?;
+    }
     // 1. The way from COMMIT.json to the manifest, and what an earlier run of this import has noted.
     let opened = stop.unless_stopped(opened::open(store.as_ref(), &options.trust)).await?;
     let jobs = plan::jobs(&opened.manifest, options)?;

@@ -373,7 +373,11 @@ async fn free_alias(target: &Client, job: &Job<'_>, alias: &CollectionName) -> R
     if ours || target.describe(alias).await?.is_none() {
         return Ok(());
     }
-    Err(exists(alias, "an alias or collection").also_hint("or leave aliases out with `--no-aliases`"))
+    let what = format!("an alias or collection named {alias} exists on the target already");
+    Err(Error::new(Code::TargetTaken, what).hint(
+        "leave aliases out with `--no-aliases` and point them here yourself, or remove the one that is there; an \
+         interrupted import goes on only with its own journal",
+    ))
 }
 
 fn exists(name: &CollectionName, what: &str) -> Error {
@@ -391,7 +395,9 @@ fn check_partitions(has_partitions: bool, job: &Job<'_>) -> Result<()> {
     let named = job.source.meta.partitions.iter().any(|p| p != DEFAULT_PARTITION);
     if named && !job.source.meta.schema.has_partition_key() && !has_partitions {
         let what = format!("{} has partitions, and the target has none", job.source.meta.name);
-        return Err(Error::new(Code::TargetCannot, what).hint("leave this collection out with `-c`"));
+        return Err(
+            Error::new(Code::TargetCannot, what).hint("leave this collection out: name the others with `-c`")
+        );
     }
     Ok(())
 }

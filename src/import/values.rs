@@ -58,8 +58,9 @@ impl Particular {
                     let key = Keys::of(batch, key_field)?.get(row);
                     let what =
                         format!("field {:?} ({}): {why}, row with key {key}", column.name, column.kind);
-                    return Err(Error::new(Code::TargetCannot, what)
-                        .hint("import into a newer server, or leave this collection out with `-c`"));
+                    return Err(Error::new(Code::TargetCannot, what).hint(
+                        "import into a newer server, or leave this collection out: name the others with `-c`",
+                    ));
                 }
             }
         }

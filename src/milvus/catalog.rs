@@ -156,13 +156,14 @@ impl Client {
             collection_name: "milvus_handoff_probe".to_string(),
             ..Default::default()
         };
-        // A collection that does not exist is asked for: only "unimplemented" matters.
+        // A collection that does not exist is asked for: only "unimplemented" matters. A server that denies
+        // it knows the request; the user may have rights in other databases only.
         match self
             .call::<api::ShowPartitionsResponse>("ShowPartitions", database, &request, Repeat::Freely)
             .await
         {
             Err(e) if e.failure == Failure::Unimplemented => Ok(false),
-            Err(e) if matches!(e.failure, Failure::NoReply | Failure::Denied) => Err(e.into()),
+            Err(e) if e.failure == Failure::NoReply => Err(e.into()),
             _ => Ok(true),
         }
     }

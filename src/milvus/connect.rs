@@ -128,6 +128,10 @@ impl Endpoint {
             unusable(what)
                 .hint("an address is `http://host:port` or `https://host:port`, with an optional `/database`")
         };
+        // What has a name and a password in it is not repeated.
+        if !uri.contains("://") && !uri.contains('@') {
+            return Err(wrong(&format!("{uri:?} has no scheme (`http://` or `https://`)")));
+        }
         let url = url::Url::parse(uri).map_err(|e| wrong(&e.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong(&format!("the scheme {:?} is not http or https", url.scheme())));
@@ -259,7 +263,7 @@ pub struct Client {
     pub(super) token: Option<Token>,
     pub(super) pace: Arc<Pace>,
     pub(super) patience: Patience,
-    side: Side,
+    pub(super) side: Side,
     /// Requests that must not be given up midway and are not answered yet.
     pub(super) unanswered: Arc<AtomicUsize>,
     /// What the server says of itself.
@@ -398,16 +402,20 @@ fn channel(endpoint: &Endpoint) -> Result<Channel> {
         // that never comes meets the deadline of its RPC.
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .tcp_nodelay(true);
-    let tls = &endpoint.tls;
+    let (tls, side) = (&endpoint.tls, endpoint.side.name());
     if endpoint.address.starts_with("https://") {
         let mut config = ClientTlsConfig::new();
         config = match &tls.ca {
-            Some(ca) => config.ca_certificate(Certificate::from_pem(read_pem(ca, "CERTIFICATE")?)),
+            Some(ca) => {
+                config.ca_certificate(Certificate::from_pem(read_pem(side, "ca", ca, "CERTIFICATE")?))
+            }
             None => config.with_native_roots(),
         };
         config = match (&tls.cert, &tls.key) {
-            (Some(cert), Some(key)) => config
-                .identity(Identity::from_pem(read_pem(cert, "CERTIFICATE")?, read_pem(key, "PRIVATE KEY")?)),
+            (Some(cert), Some(key)) => config.identity(Identity::from_pem(
+                read_pem(side, "cert", cert, "CERTIFICATE")?,
+                read_pem(side, "key", key, "PRIVATE KEY")?,
+            )),
             (None, None) => config,
             _ => {
                 return Err(Error::new(
@@ -433,16 +441,20 @@ pub(super) fn refused_privilege(reason: &str) -> Option<String> {
     (1..=64).contains(&short.len()).then(|| short.to_string())
 }
 
-/// A PEM file that holds at least one `label`, such as `CERTIFICATE`.
-fn read_pem(path: &PathBuf, label: &str) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path)
-        .map_err(|e| Error::new(Code::Tls, format!("cannot read {}", path.display())).because(e))?;
+/// The file of `--SIDE-WHAT`, which holds at least one PEM `label`, such as `CERTIFICATE`.
+fn read_pem(side: &str, what: &str, path: &PathBuf, label: &str) -> Result<Vec<u8>> {
+    let file = format!("the file of --{side}-{what}, {}", path.display());
+    let bytes = std::fs::read(path).map_err(|e| {
+        Error::new(Code::Tls, format!("cannot read {file}"))
+            .because(e)
+            .hint("check the path and who may read it")
+    })?;
     let text = String::from_utf8_lossy(&bytes);
     if text.lines().any(|line| line.starts_with("-----BEGIN") && line.contains(label)) {
         return Ok(bytes);
     }
-    let what = format!("{} is not a PEM file with a {}", path.display(), label.to_lowercase());
-    Err(Error::new(Code::Tls, what))
+    let what = format!("{file}, is not a PEM file with a {}", label.to_lowercase());
+    Err(Error::new(Code::Tls, what).hint("give a file in PEM form, which begins with `-----BEGIN`"))
 }
 
 #[cfg(test)]

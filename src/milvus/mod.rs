@@ -29,7 +29,7 @@ pub use connect::{Client, Endpoint, ServerInfo, ServerKind, Side, Tls, Token};
 pub use create::IndexMade;
 pub use insert::{InsertRequest, Mutation};
 pub use load::LoadState;
-pub use probe::{Grants, Health, Limit};
+pub use probe::{Grants, Health, Limit, Missing};
 pub use query::{Page, Scan, View};
 pub use wire_schema::{
     KeyPolicy, Refusal, is_portable_database_property, is_portable_property, read_described,

@@ -109,6 +109,11 @@ impl Store for Local {
         Ok(found.map(|(_, about)| Head { size: about.len(), sha256: None }))
     }
 
+    async fn above(&self, names: &[&'static str]) -> Result<Option<(String, &'static str)>> {
+        let names = names.to_vec();
+        self.blocking(move |folder| folder.above(&names)).await
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         let key = key.to_owned();
         self.blocking(move |folder| folder.delete(&key)).await
@@ -308,6 +313,27 @@ impl Folder {
             }
         }
         Err(Error::internal("a key without segments passed the check"))
+    }
+
+    /// [`Store::above`]; links on the way are followed too, since what is put lies where they lead.
+    fn above(&self, names: &[&'static str]) -> Result<Option<(String, &'static str)>> {
+        let mut folders: Vec<_> = self.root.ancestors().skip(1).map(Path::to_owned).collect();
+        if let Some(real) = folders.iter().find_map(|folder| fs::canonicalize(folder).ok()) {
+            folders.extend(real.ancestors().map(Path::to_owned));
+        }
+        for folder in folders {
+            for name in names {
+                match fs::symlink_metadata(folder.join(name)) {
+                    Ok(found) if found.is_file() => {
+                        let place = SnapshotUrl::File { path: folder }.to_string();
+                        return Ok(Some((printable(&place), name)));
+                    }
+                    // What may not be seen is passed over; a path that cannot be used shows at its first use.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn open(&self, key: &str) -> Result<Option<(File, u64)>> {

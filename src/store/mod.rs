@@ -97,6 +97,10 @@ pub trait Store: Send + Sync {
     /// Size and, where the bucket returns it, digest; `None` if the object does not exist.
     async fn head(&self, key: &str) -> Result<Option<Head>>;
 
+    /// The nearest place above this one, in the same bucket or file system, that holds an object of one
+    /// of these names: the place and the name, safe to print. `None` also where that may not be asked.
+    async fn above(&self, names: &[&'static str]) -> Result<Option<(String, &'static str)>>;
+
     /// Removes an object that no snapshot refers to; one that does not exist is fine.
     async fn delete(&self, key: &str) -> Result<()>;
 

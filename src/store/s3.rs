@@ -98,6 +98,9 @@ const EMPTY_PAGES: u32 = 100;
 const COPY_SOURCE_ESCAPES: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Questions about places above a snapshot that are asked at the same time.
+const ABOVE_AT_ONCE: usize = 8;
+
 /// How much of the spooled file is read at once for an upload.
 const UPLOAD_BUFFER: usize = 256 * 1024;
 
@@ -361,6 +364,10 @@ impl Store for S3 {
 
     async fn head(&self, key: &str) -> Result<Option<Head>> {
         self.0.head(key).await
+    }
+
+    async fn above(&self, names: &[&'static str]) -> Result<Option<(String, &'static str)>> {
+        self.0.above(names).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -895,6 +902,44 @@ impl Place {
         let whole = reply.checksum_type() != Some(&ChecksumType::Composite);
         let sha256 = reply.checksum_sha256().filter(|_| whole).and_then(Sha256::from_base64);
         Ok(Some(Head { size, sha256 }))
+    }
+
+    /// [`Store::above`]: one HEAD for every name in every prefix above, without the bucket's root,
+    /// where no snapshot can be.
+    async fn above(&self, names: &[&'static str]) -> Result<Option<(String, &'static str)>> {
+        let prefixes = self.prefix.rmatch_indices('/').map(|(end, _)| &self.prefix[..end]);
+        let asked = prefixes.flat_map(|prefix| names.iter().map(move |name| (prefix, *name)));
+        // All are made before the first is sent: a stream that borrows from a closure is not `Send`.
+        let asked: Vec<_> = asked.map(|(prefix, name)| self.is_above(prefix, name)).collect();
+        let mut asked = stream::iter(asked).buffered(ABOVE_AT_ONCE);
+        while let Some(found) = asked.next().await {
+            if let Some(found) = found? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn is_above(&self, prefix: &str, name: &'static str) -> Result<Option<(String, &'static str)>> {
+        let request = self.client.head_object().bucket(&self.bucket).key(format!("{prefix}/{name}"));
+        let request = request.set_expected_bucket_owner(self.owner()).set_request_payer(self.payer());
+        let place = format!("s3://{}/{}", self.bucket, printable(prefix));
+        match request.send().await {
+            Ok(_) => Ok(Some((place, name))),
+            Err(error) => {
+                let what = format!("cannot see whether {place} is a snapshot");
+                // Nothing is there, or this may not be asked: whoever may only write, or only below this
+                // prefix, need not see what is above. A refusal of another sort (a reply to HEAD does not
+                // say why) meets the requests of the export itself, which are told the reason.
+                let status = error.raw_response().map(|reply| reply.status().as_u16());
+                if error.as_service_error().is_some()
+                    && status.is_some_and(|status| (400..500).contains(&status))
+                {
+                    return Ok(None);
+                }
+                Err(self.judge(what, "s3:GetObject", &error).error)
+            }
+        }
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

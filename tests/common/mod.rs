@@ -686,6 +686,10 @@ impl Store for Memory {
         Ok(self.find(key).map(head))
     }
 
+    async fn above(&self, _names: &[&'static str]) -> Result<Option<(String, &'static str)>> {
+        Ok(None)
+    }
+
     async fn delete(&self, _key: &str) -> Result<()> {
         panic!("reading a snapshot deletes nothing");
     }

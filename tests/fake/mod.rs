@@ -43,7 +43,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
@@ -97,6 +100,8 @@ pub struct Habits {
     pub after_an_insert: Option<Event>,
     /// What every request must bring, if anything.
     pub token: Option<&'static str>,
+    /// RPCs that the user may not call, each with the privilege that is missing, as servers name it.
+    pub denies: Vec<(&'static str, &'static str)>,
     /// The reply to the first insert is lost after its effect.
     pub loses_a_reply: bool,
     /// The model that embeds texts cannot be reached from here.
@@ -352,6 +357,45 @@ impl State {
     }
 }
 
+/// Refuses what is not granted, before anybody looks at the request: as servers do it.
+#[derive(Clone)]
+struct Gate<S> {
+    service: S,
+    fake: Fake,
+}
+
+impl<S: NamedService> NamedService for Gate<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, B> Service<http::Request<B>> for Gate<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<tonic::body::Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let rpc = request.uri().path().rsplit('/').next().unwrap_or_default().to_string();
+        let denied = self.fake.habits().denies.into_iter().find(|(denied, _)| *denied == rpc);
+        match denied {
+            Some((_, privilege)) => {
+                let says = format!("Privilege{privilege}: permission deny to somebody");
+                let refusal = Status::permission_denied(says).into_http();
+                Box::pin(async { Ok(refusal) })
+            }
+            None => Box::pin(self.service.call(request)),
+        }
+    }
+}
+
 impl Fake {
     /// Starts a server that says that it is `tag` (`v2.6.3`), and gives its address.
     pub async fn start(tag: &str, habits: Habits) -> (Fake, Endpoint) {
@@ -373,6 +417,7 @@ impl Fake {
         let address = format!("http://{address}");
         // As servers are set up: 64 MiB in, 256 MiB out.
         let service = MilvusServiceServer::new(fake.clone()).max_decoding_message_size(64 << 20);
+        let service = Gate { service, fake: fake.clone() };
         let (door, requests) = (fake.clone(), Arc::new(AtomicUsize::new(0)));
         let admit = move |request| door.admit(request, requests.fetch_add(1, Ordering::Relaxed));
         let serving =
@@ -1026,6 +1071,9 @@ impl MilvusService for Fake {
         request: Request<api::CreateDatabaseRequest>,
     ) -> Result<Response<Answer>, Status> {
         let api::CreateDatabaseRequest { db_name, properties, .. } = request.into_inner();
+        if db_name.is_empty() {
+            return plain(Err(Refused(802, "database name should not be empty".into(), false)));
+        }
         let mut state = self.state();
         state.changes.push("CreateDatabase");
         let database = Database { properties, ..Default::default() };
