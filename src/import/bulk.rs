@@ -206,6 +206,12 @@ fn has_nameless(listed: &[BulkJob], known: &BTreeSet<JobId>) -> bool {
     without_name.len() > known.len() || with.iter().any(other)
 }
 
+/// Whether a job that is none of those that are `known` has not ended, and does not tell its files.
+fn is_silent(job: &BulkJob, known: &BTreeSet<JobId>) -> bool {
+    let is_known = job.id.as_ref().is_some_and(|id| known.contains(id));
+    !is_known && job.state == BulkState::Running && job.files.is_empty()
+}
+
 fn is_alive(job: &BulkJob) -> bool {
     !matches!(job.state, BulkState::Failed(_))
 }
@@ -249,11 +255,7 @@ async fn wait_for_files(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -
     let began = Instant::now();
     loop {
         let listed = server.jobs(&job.target, &known).await?;
-        let is_silent = |other: &&BulkJob| {
-            let is_known = other.id.as_ref().is_some_and(|id| known.contains(id));
-            !is_known && other.state == BulkState::Running && other.files.is_empty()
-        };
-        let Some(silent) = listed.iter().find(is_silent) else { return Ok(()) };
+        let Some(silent) = listed.iter().find(|other| is_silent(other, &known)) else { return Ok(()) };
         if began.elapsed() > PATIENCE {
             let id = silent.id.as_ref().map_or("", |id| &id.0);
             let what = format!(
@@ -485,13 +487,13 @@ impl Loading<'_> {
                 let files = [copy.clone()];
                 match self.listed(&files).await? {
                     Listed::Job(id) => Some(id),
-                    Listed::Untold => return Err(untold()),
+                    Listed::Untold | Listed::Waits => return Err(untold()),
                     Listed::Nothing => {
                         // The name is needed until it is settled, so it is forgotten last.
                         stage.delete(&copy).await?;
                         let late = match self.listed(&files).await? {
                             Listed::Job(id) => Some(id),
-                            Listed::Untold => return Err(untold()),
+                            Listed::Untold | Listed::Waits => return Err(untold()),
                             Listed::Nothing => None,
                         };
                         match &late {
@@ -508,15 +510,16 @@ impl Loading<'_> {
             }
             (Source::Snapshot(snapshot), None) => {
                 let files = self.files()?;
-                let mut looks = 1;
+                let (mut looks, began) = (1, Instant::now());
                 loop {
                     match self.listed(&files).await? {
                         Listed::Job(id) => break Some(id),
                         Listed::Untold if looks >= LOOKS => return Err(untold()),
+                        Listed::Waits if began.elapsed() >= PATIENCE => return Err(untold()),
                         Listed::Nothing if looks >= LOOKS => break None,
-                        Listed::Untold | Listed::Nothing => {}
+                        Listed::Waits => {}
+                        Listed::Untold | Listed::Nothing => looks += 1,
                     }
-                    looks += 1;
                     tokio::time::sleep(snapshot.settle() / LOOKS).await;
                 }
             }
@@ -546,9 +549,11 @@ impl Loading<'_> {
             let is_new = job.id.as_ref().is_none_or(|id| !known.contains(id));
             is_new && is_alive(job) && loads(job)
         };
+        let waits = jobs.iter().any(|job| is_silent(job, &known));
         Ok(match jobs.iter().find(ours) {
             Some(BulkJob { id: Some(id), .. }) => Listed::Job(id.clone()),
             Some(_) => Listed::Untold,
+            None if waits => Listed::Waits,
             None if has_nameless(&jobs, &known) => Listed::Untold,
             None => Listed::Nothing,
         })
@@ -634,6 +639,8 @@ enum Listed {
     Job(JobId),
     /// There is a job of which it does not tell enough.
     Untold,
+    /// There is one that has not ended, and may tell more when its turn has come.
+    Waits,
     Nothing,
 }
 
