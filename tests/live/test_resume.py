@@ -251,7 +251,7 @@ def half(tool: Tool, clusters: Servers, snapshots, unique: str, tmp_path: pathli
     target = clusters("lite322b")
     snapshot = snapshots("int")
     with Proxy(target.uri, request_pause=0.01) as proxy:
-        case = Import(tool, target, proxy.uri, snapshot, f"{unique}__half", tmp_path / "state" / "journal", "-j", "1")
+        case = Import(tool, target, proxy.uri, snapshot, f"{unique}__half", tmp_path / "journal", "-j", "1")
         process = case.start()
         wait_for("some parts", lambda: case.lines("loaded") >= 3 or process.poll() is not None, every=0.001)
         assert killed(process), process.communicate()
