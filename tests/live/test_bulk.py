@@ -198,6 +198,7 @@ def test_auto_chooses_and_says_why(
     assert storage.staged(unique) == []
 
     begun = ("import", snapshot.url("snap"), "--target", target.uri, "--rename", f"{docs.name}={name}", "--journal", str(journal))
+    begun += ("-j", "1")  # nothing else is being asked for when it is killed
     process = tool.start(*begun, *storage.stage(unique), env=env)
     try:
         asked = lambda: any(line["event"] == "asked" for line in journal_lines(journal))  # noqa: E731
