@@ -55,6 +55,16 @@ const MOST_REPLY_BYTES: usize = 64 << 20;
 /// Of a server's words, as many bytes as are repeated.
 const MOST_REASON_BYTES: usize = 2000;
 
+/// A server's words, not without an end.
+pub(super) fn bounded(mut reason: String) -> String {
+    let cut = reason.floor_char_boundary(MOST_REASON_BYTES);
+    if cut < reason.len() {
+        reason.truncate(cut);
+        reason.push_str(" ...");
+    }
+    reason
+}
+
 /// Replies above this size are decoded on a blocking thread.
 const INLINE_DECODE_BYTES: usize = 256 << 10;
 
@@ -446,12 +456,7 @@ impl Client {
                 reason = reason.replace(secret, "(the token)");
             }
         }
-        let cut = reason.floor_char_boundary(MOST_REASON_BYTES);
-        if cut < reason.len() {
-            reason.truncate(cut);
-            reason.push_str(" ...");
-        }
-        reason
+        bounded(reason)
     }
 
     async fn call_once<Res: Reply>(

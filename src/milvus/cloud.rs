@@ -8,7 +8,7 @@
 //! nothing of it was run against the service.
 
 use super::bulk::{BulkJob, BulkRequest, BulkServer, BulkState, JobId, JobLimits};
-use super::call::{Failure, Patience, Repeat, RpcError};
+use super::call::{Failure, Patience, Repeat, RpcError, bounded};
 use super::connect::Token;
 use crate::error::{Code, Error, ErrorKind, Result};
 use crate::schema::CollectionName;
@@ -47,9 +47,6 @@ const MOST_PAGES: usize = 1000;
 
 /// The largest answer.
 const MOST_REPLY_BYTES: usize = 4 << 20;
-
-/// Of the service's words, as many bytes as are repeated.
-const MOST_REASON_BYTES: usize = 2000;
 
 /// The longest wait that a service may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -273,12 +270,7 @@ impl Cloud {
         for secret in all.filter(|secret| !secret.is_empty()) {
             reason = reason.replace(secret, "(a secret)");
         }
-        let cut = reason.floor_char_boundary(MOST_REASON_BYTES);
-        if cut < reason.len() {
-            reason.truncate(cut);
-            reason.push_str(" ...");
-        }
-        reason
+        bounded(reason)
     }
 
     /// What the service says of a job, by whichever of the two documented names it knows.

@@ -11,6 +11,18 @@ use prost::Message;
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// A request about a collection.
+macro_rules! about {
+    ($name:ident, $request:ident $(, $more:ident)*) => {
+        api::$request {
+            db_name: $name.database.clone(),
+            collection_name: $name.name.clone(),
+            $($more,)*
+            ..Default::default()
+        }
+    };
+}
+
 /// Privileges that were asked for.
 #[derive(Default)]
 pub struct Grants {
@@ -97,19 +109,9 @@ impl Client {
     pub async fn import_grants(&self, makes_database: bool) -> Result<Grants> {
         let name = self.nothing();
         let (db_name, collection_name) = (name.database.clone(), name.name.clone());
-        macro_rules! about {
-            ($request:ident $(, $more:ident)*) => {
-                api::$request {
-                    db_name: db_name.clone(),
-                    collection_name: collection_name.clone(),
-                    $($more,)*
-                    ..Default::default()
-                }
-            };
-        }
         let unnamed = api::CreateCollectionRequest { db_name: db_name.clone(), ..Default::default() };
         let (alias, partition_name) = (format!("{collection_name}_alias"), "none".to_string());
-        let partition = about!(CreatePartitionRequest, partition_name);
+        let partition = about!(name, CreatePartitionRequest, partition_name);
         let flush = api::FlushRequest {
             db_name: db_name.clone(),
             collection_names: vec![collection_name.clone()],
@@ -122,24 +124,25 @@ impl Client {
         for refused in [
             self.may::<Status>("CreateCollection", &db_name, &unnamed, "").await?,
             self.may::<Status>("CreatePartition", &db_name, &partition, "").await?,
-            self.may::<Status>("CreateAlias", &db_name, &about!(CreateAliasRequest, alias), "").await?,
-            self.may::<Status>("CreateIndex", &db_name, &about!(CreateIndexRequest), "").await?,
-            self.may::<Status>("LoadCollection", &db_name, &about!(LoadCollectionRequest), "").await?,
-            self.may::<Status>("ReleaseCollection", &db_name, &about!(ReleaseCollectionRequest), "").await?,
-            self.may::<api::MutationResult>("Insert", &db_name, &about!(InsertRequest), "").await?,
-            self.may::<api::MutationResult>("Upsert", &db_name, &about!(UpsertRequest), "").await?,
+            self.may::<Status>("CreateAlias", &db_name, &about!(name, CreateAliasRequest, alias), "").await?,
+            self.may::<Status>("CreateIndex", &db_name, &about!(name, CreateIndexRequest), "").await?,
+            self.may::<Status>("LoadCollection", &db_name, &about!(name, LoadCollectionRequest), "").await?,
+            self.may::<Status>("ReleaseCollection", &db_name, &about!(name, ReleaseCollectionRequest), "")
+                .await?,
+            self.may::<api::MutationResult>("Insert", &db_name, &about!(name, InsertRequest), "").await?,
+            self.may::<api::MutationResult>("Upsert", &db_name, &about!(name, UpsertRequest), "").await?,
             self.may::<api::FlushResponse>("Flush", &db_name, &flush, "").await?,
             self.may::<api::GetFlushStateResponse>(
                 "GetFlushState",
                 &db_name,
-                &about!(GetFlushStateRequest),
+                &about!(name, GetFlushStateRequest),
                 "",
             )
             .await?,
             self.may::<Status>(
                 "DropCollection",
                 &db_name,
-                &about!(DropCollectionRequest),
+                &about!(name, DropCollectionRequest),
                 "where an interrupted import is to begin a collection anew",
             )
             .await?,
@@ -161,14 +164,9 @@ impl Client {
             grants.add(refused);
         }
         if name.is_none() {
-            let (db_name, collection_name) = (nothing.database, nothing.name);
-            let database = db_name.clone();
-            let load = api::LoadCollectionRequest {
-                db_name: db_name.clone(),
-                collection_name: collection_name.clone(),
-                ..Default::default()
-            };
-            let release = api::ReleaseCollectionRequest { db_name, collection_name, ..Default::default() };
+            let (load, release) =
+                (about!(nothing, LoadCollectionRequest), about!(nothing, ReleaseCollectionRequest));
+            let database = nothing.database;
             let when = "for `--load-source`";
             grants.add(self.may::<Status>("LoadCollection", &database, &load, when).await?);
             grants.add(self.may::<Status>("ReleaseCollection", &database, &release, when).await?);
@@ -178,55 +176,50 @@ impl Client {
 
     /// The requests that read a collection. `aliases`: when those by name are asked for.
     async fn may_read(&self, name: &CollectionName, aliases: &'static str) -> Result<[Tried; 7]> {
-        let (db_name, collection_name) = (name.database.clone(), name.name.clone());
-        macro_rules! about {
-            ($request:ident $(, $more:ident)*) => {
-                api::$request {
-                    db_name: db_name.clone(),
-                    collection_name: collection_name.clone(),
-                    $($more,)*
-                    ..Default::default()
-                }
-            };
-        }
+        let db_name = &name.database;
         let output_fields = vec!["count(*)".to_string()];
         Ok([
             self.may::<api::DescribeCollectionResponse>(
                 "DescribeCollection",
-                &db_name,
-                &about!(DescribeCollectionRequest),
+                db_name,
+                &about!(name, DescribeCollectionRequest),
                 "",
             )
             .await?,
             self.may::<api::ShowPartitionsResponse>(
                 "ShowPartitions",
-                &db_name,
-                &about!(ShowPartitionsRequest),
+                db_name,
+                &about!(name, ShowPartitionsRequest),
                 "",
             )
             .await?,
             self.may::<api::DescribeIndexResponse>(
                 "DescribeIndex",
-                &db_name,
-                &about!(DescribeIndexRequest),
+                db_name,
+                &about!(name, DescribeIndexRequest),
                 "",
             )
             .await?,
             self.may::<api::GetCollectionStatisticsResponse>(
                 "GetCollectionStatistics",
-                &db_name,
-                &about!(GetCollectionStatisticsRequest),
+                db_name,
+                &about!(name, GetCollectionStatisticsRequest),
                 "",
             )
             .await?,
-            self.may::<api::GetLoadStateResponse>("GetLoadState", &db_name, &about!(GetLoadStateRequest), "")
-                .await?,
-            self.may::<api::QueryResults>("Query", &db_name, &about!(QueryRequest, output_fields), "")
+            self.may::<api::GetLoadStateResponse>(
+                "GetLoadState",
+                db_name,
+                &about!(name, GetLoadStateRequest),
+                "",
+            )
+            .await?,
+            self.may::<api::QueryResults>("Query", db_name, &about!(name, QueryRequest, output_fields), "")
                 .await?,
             self.may::<api::ListAliasesResponse>(
                 "ListAliases",
-                &db_name,
-                &about!(ListAliasesRequest),
+                db_name,
+                &about!(name, ListAliasesRequest),
                 aliases,
             )
             .await?,
