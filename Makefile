@@ -38,7 +38,7 @@ unit: venvs
 soak: venvs
 	MILVUS_HANDOFF_TEST_ROUNDS=30 cargo test --test kills --test faulty_bucket --test shards -- --nocapture
 	cargo build --quiet
-	SOAK=1 MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live/test_resume.py tests/live/test_kills.py tests/live/test_network.py tests/live/test_bulk.py -n 2 --dist load --timeout 7200
+	SOAK=1 MILVUS_HANDOFF_BIN="$(BIN_DEV)" $(CHECK)/python -m pytest tests/live/test_resume.py tests/live/test_kills.py tests/live/test_network.py tests/live/test_bulk.py tests/live/test_bulk_crash.py -n 2 --dist load --timeout 7200
 
 # The tests with mutations of the kept corpus, for a hundred times as many.
 fuzz:

@@ -203,29 +203,24 @@ class Harness:
 
     # --- exports --------------------------------------------------------------------------------------------------
 
-    def export(self, uri: str, collection: str, rows: int, token: str = "", keep: pathlib.Path | None = None) -> Cost:
+    def export(
+        self, uri: str, collection: str, rows: int, token: str = "", keep: pathlib.Path | None = None, more: tuple[str, ...] = ()
+    ) -> Cost:
         """Exports one collection into a folder, which is removed again unless it is to be kept."""
         at = keep or self.folder / "export"
-        cost = self.tool("export", f"file://{at}", "--source", uri, "-c", collection, token=token)
+        cost = self.tool("export", f"file://{at}", "--source", uri, "-c", collection, *more, token=token)
         same("rows in the snapshot and in the collection", cost.document["totals"]["rows"], rows)
         if keep is None:
             shutil.rmtree(at)
         return cost
 
-    def known(self, kind: str, dim: int, rows: int, at: pathlib.Path) -> None:
-        """Keeps a snapshot that a measured export has made."""
-        self._snapshots[kind, dim, rows] = at
-
-    def snapshot_path(self, kind: str, dim: int, rows: int) -> pathlib.Path:
-        return self.folder / f"{kind}-{dim}-{rows}"
-
-    def snapshot(self, kind: str, dim: int, rows: int) -> pathlib.Path:
-        """A snapshot of rows that the fake server makes up."""
+    def snapshot(self, kind: str, dim: int, rows: int, *more: str) -> pathlib.Path:
+        """A snapshot of rows that the fake server makes up, exported with `more` options."""
         if (kind, dim, rows) not in self._snapshots:
-            at = self.snapshot_path(kind, dim, rows)
+            at = self.folder / f"{kind}-{dim}-{rows}"
             with Serving(self, "serve", "--kind", kind, "--dim", str(dim), "--rows", str(rows)) as fake:
-                self.export(fake.uri, "source", rows, keep=at)
-            self.known(kind, dim, rows, at)
+                self.export(fake.uri, "source", rows, keep=at, more=more)
+            self._snapshots[kind, dim, rows] = at
         return self._snapshots[kind, dim, rows]
 
     def recorded_inserts(self, snapshot: pathlib.Path, name: str) -> pathlib.Path:

@@ -61,13 +61,16 @@ class Milvus:
     def index_and_load(self, rows: int) -> None:
         """FLAT, because what is read back is the same and nothing is built for minutes."""
         self.client.flush(COLLECTION)
-        params = self.client.prepare_index_params()
-        params.add_index("vector", index_type="FLAT", metric_type="L2")
-        self.client.create_index(COLLECTION, params)
+        self.index("FLAT")
         self.client.load_collection(COLLECTION)
         counted = self.client.query(COLLECTION, output_fields=["count(*)"], consistency_level="Strong")
         same("rows sent and rows counted", rows, counted[0]["count(*)"])
         self.settle()
+
+    def index(self, kind: str) -> None:
+        params = self.client.prepare_index_params()
+        params.add_index("vector", index_type=kind, metric_type="L2")
+        self.client.create_index(COLLECTION, params)
 
     def create_like(self, description: dict[str, Any]) -> None:
         """An empty collection with the fields and partitions of one that was described."""
@@ -199,18 +202,21 @@ def import_(harness: Harness, result: Result) -> None:
 def bulk(harness: Harness, result: Result) -> None:
     """Rows into a real server by its own jobs: against inserts, both whole, and against the same jobs and nothing else.
 
-    The server keeps its data in a local folder, and the stage is one beside it.
+    The server keeps its data in a local folder, and the stage is one beside it. The route is for snapshots of 4 GiB and
+    more, whose parts have 256 MiB and more. So that these have as well, the export has one worker.
     """
-    rows, dim = harness.size(200_000, 6_000), 128
+    rows, dim = harness.size(370_000, 6_000), 768
     title = f"bulk import, {rows:,} x {dim} dims"
-    snapshot = harness.snapshot("plain", dim, rows)
+    snapshot = harness.snapshot("plain", dim, rows, "-j", "1")
     stage = harness.folder / "stage"
     stage.mkdir()
-    parts = sorted(str(path) for path in (snapshot / "data").rglob("*.parquet"))
+    files = sorted((snapshot / "data").rglob("*.parquet"))
+    parts, size = list(map(str, files)), sum(path.stat().st_size for path in files)
     arguments = ("import", f"file://{snapshot}", "--rename", f"source={COLLECTION}", "--target")
     by_jobs = ("--via", "bulk", "--stage", f"file://{stage}", "-j", str(AT_ONCE))
     with Milvus() as milvus:
         spent: dict[str, list[float]] = {"bulk": [], "insert": []}
+        schema: dict[str, Any] = {}
 
         def whole(how: str, *more: str) -> Cost:
             before = milvus.server.cpu_seconds()
@@ -221,7 +227,9 @@ def bulk(harness: Harness, result: Result) -> None:
             return cost
 
         def by_bulk() -> Cost:
+            nonlocal schema
             cost = whole("bulk", *by_jobs)
+            schema = milvus.client.describe_collection(COLLECTION)
             milvus.drop()
             return cost
 
@@ -232,7 +240,7 @@ def bulk(harness: Harness, result: Result) -> None:
 
         def ours() -> Cost:
             # From the first request for a job to the first request after the last is complete.
-            since, until = 'rpc="Import"', 'rpc="CreateIndex"'
+            since, until = 'rpc="Import"', 'rpc="Flush"'
             cost = harness.tool(*arguments, milvus.uri, *by_jobs, "-vv", token=milvus.token, since=since, until=until, stop=True)
             milvus.drop()
             shutil.rmtree(stage)
@@ -242,6 +250,7 @@ def bulk(harness: Harness, result: Result) -> None:
 
         def theirs() -> Cost:
             milvus.create_like(schema)
+            milvus.index("AUTOINDEX")
             python = servers.venv("bench") / "bin" / "python"
             jobs = (HERE / "jobs.py", milvus.uri, COLLECTION, str(AT_ONCE), *parts)
             cost = harness.run(python, *jobs, token=milvus.token)
@@ -249,17 +258,12 @@ def bulk(harness: Harness, result: Result) -> None:
             milvus.drop()
             return Cost(cost.document["seconds"], cost.cpu, cost.memory, None, cost.document)
 
-        say(f"{title}: importing once")
-        whole("bulk", *by_jobs)
-        schema = milvus.client.describe_collection(COLLECTION)
-        milvus.drop()
-        say(f"{title}: measuring the jobs")
-        mine, jobs = alternate(harness.rounds(3), ours, theirs)
-        spent = {"bulk": [], "insert": []}
         say(f"{title}: measuring both routes")
-        bulks, inserts = alternate(harness.rounds(2), by_bulk, by_insert)
+        bulks, inserts = alternate(1, by_bulk, by_insert)
+        say(f"{title}: measuring the jobs")
+        mine, jobs = alternate(harness.rounds(2), ours, theirs)
     notes = (
-        f"{len(parts)} parts, at most {AT_ONCE} jobs at once, in a server of one data node; the whole import with AUTOINDEX and counts"
+        f"{len(parts)} parts of {size / len(parts) / MB:.0f} MiB, at most {AT_ONCE} jobs at once, in a server of one data node; the whole import with AUTOINDEX and counts"
     )
     result.add(
         Comparison("bulk", title, "s", walls(bulks), "import by insert", walls(inserts), 1, faster=True, notes=notes),
@@ -326,16 +330,10 @@ def client_one(harness: Harness, result: Result, fake: Serving, rows: int, title
 # --- 4. verify --------------------------------------------------------------------------------------------------------
 
 
-def big_snapshot(harness: Harness) -> tuple[str, int, int]:
-    """Also the ten-fold one of `memory`."""
-    return "vectors", 256, harness.size(4_000_000, 40_000)
-
-
 def verify(harness: Harness, result: Result) -> None:
     """Every byte of a snapshot: the tool, and coreutils over the same files, both from the page cache."""
-    kind, dim, rows = big_snapshot(harness)
     say("verify: making a snapshot")
-    snapshot = harness.snapshot(kind, dim, rows)
+    snapshot = harness.snapshot("vectors", 256, harness.size(4_000_000, 40_000))
     listed = (snapshot / "SHA256SUMS").read_text().splitlines()
     size = sum((snapshot / line.split(None, 1)[1]).stat().st_size for line in listed)
     sha256sum = shutil.which("sha256sum")
@@ -381,25 +379,27 @@ for line in open("SHA256SUMS"):
 
 
 def memory(harness: Harness, result: Result) -> None:
-    """Peak memory at default settings, for rows and for ten times as many; a server in memory on the other side."""
-    kind, dim, large = big_snapshot(harness)
+    """Peak memory at default settings, for rows and for ten times as many; a server in memory on the other side.
+
+    The fewer are enough that each of the sixteen ranges fills a row group of 32 MiB.
+    """
+    kind, dim, small = "vectors", 256, harness.size(1_000_000, 4_000)
     exports: list[tuple[str, list[float]]] = []
     imports: list[tuple[str, list[float]]] = []
-    for rows in (large // 10, large):
+    for rows in (small, 10 * small):
         say(f"memory: {rows:,} rows x {dim} dims")
         label = f"{rows:,} rows"
-        at = harness.snapshot_path(kind, dim, rows)
-        if at.exists():
-            shutil.rmtree(at)
+        at = harness.folder / "memory"
         with Serving(harness, "serve", "--kind", kind, "--dim", str(dim), "--rows", str(rows)) as fake:
             exports.append((label, [harness.export(fake.uri, "source", rows, keep=at).memory / MB]))
-        harness.known(kind, dim, rows, at)
         with Serving(harness, "serve") as fake:
             cost = harness.tool("import", f"file://{at}", "--target", fake.uri)
             same("rows imported", cost.document["totals"]["rows"], rows)
             imports.append((label, [cost.memory / MB]))
+        shutil.rmtree(at)
     documents: list[tuple[str, list[float]]] = []
-    for rows in (harness.size(500_000, 3_000), harness.size(5_000_000, 30_000)):
+    small = harness.size(3_500_000, 3_000)
+    for rows in (small, 10 * small):
         say(f"memory: {rows:,} JSON documents")
         with Serving(harness, "serve", "--kind", "json", "--dim", "8", "--rows", str(rows)) as fake:
             documents.append((f"{rows:,} rows", [harness.export(fake.uri, "source", rows).memory / MB]))

@@ -5,7 +5,7 @@ mod fake;
 
 use fake::bulk::BulkHabits;
 use fake::cell::{Cell, Declared, insert_column};
-use fake::moves::{export, import_as, import_options};
+use fake::moves::{export, import_as, import_options, lose_replies};
 use fake::{Fake, Habits, pair};
 use milvus::proto::common::ImportState;
 use milvus::proto::milvus::CreateCollectionRequest;
@@ -215,6 +215,38 @@ async fn a_server_that_hides_files_is_given_the_collection_anew() {
         assert_eq!(arrives(NEW, reply, 2, None).await, 5);
         let request = BulkHabits { loses_requests: 1..2, ..hides };
         assert_eq!(arrives(NEW, request, 1, None).await, 4, "every job is known, so this one is not there");
+    }
+}
+
+/// The words of a refusal are not believed while the list says otherwise.
+#[tokio::test]
+async fn a_refusal_is_settled_by_the_list() {
+    let denies = BulkHabits { denies: 0..2, ..Default::default() };
+    assert_eq!(arrives(NEW, denies.clone(), 1, None).await, 3, "nothing was asked for twice");
+    assert!(arrives(OLD, denies, 3, None).await > 3, "there it may run twice");
+}
+
+/// Interrupted before the reply, and taken up when the job has ended: soon enough it is found in the
+/// list; later a list without it proves nothing.
+#[tokio::test]
+async fn a_lost_reply_is_not_looked_up_after_hours() {
+    for (hours, forgets) in [(1, false), (9, false), (9, true)] {
+        let (folder, source) = snapshot().await;
+        let stands = bulk(BulkHabits { stands_still: true, ..Default::default() });
+        let (target, into) = Fake::start(NEW, stands).await;
+        let interrupted =
+            tokio::time::timeout(std::time::Duration::from_secs(2), import(&into, folder.path())).await;
+        assert!(interrupted.is_err(), "the job stands still");
+        lose_replies(&folder.path().join("journal"), hours * 3600);
+        target.behaves(Habits::default());
+        target.ends_all_jobs();
+        if forgets {
+            target.state().jobs.all.clear();
+        }
+        import(&into, folder.path()).await.unwrap();
+        assert_eq!(target.contents("docs"), source.contents("docs"), "{hours} {forgets}");
+        let drops = target.state().changes.iter().filter(|rpc| **rpc == "DropCollection").count();
+        assert_eq!(drops, usize::from(forgets), "{hours}");
     }
 }
 

@@ -6,7 +6,7 @@
 mod fake;
 mod service;
 
-use fake::moves::{export_options, import_as, import_options, store};
+use fake::moves::{export_options, import_as, import_options, lose_replies, store};
 use fake::source::{PARTITIONS, ROWS, serve};
 use fake::{Fake, Habits as FakeHabits};
 use milvus_handoff::error::{self, ErrorKind};
@@ -228,6 +228,77 @@ async fn a_job_that_waits_is_given_up() {
     imported.unwrap();
     place.arrived();
     assert_eq!(place.completed() % 3, 0);
+    assert!(place.service.state().log.contains(&"abort".to_string()), "{:?}", place.service.state().log);
+}
+
+/// The second time they are refused, since the job waits no longer.
+#[tokio::test]
+async fn commits_and_aborts_may_come_twice() {
+    let loses = Habits { two_phases: true, loses_words: 2, ..Habits::default() };
+    assert_eq!(arrives(NEW, loses, 1).await, 3);
+    let loses = Habits { two_phases: true, loses_words: 1, counts_wrong: true, ..Habits::default() };
+    let place = Place::new(NEW, loses).await;
+    let error = place.import().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "{error:?}");
+    assert!(error.to_string().contains("would have loaded 59 rows of 60"), "{error}");
+}
+
+/// The words of a refusal are not believed while the list says otherwise.
+#[tokio::test]
+async fn a_refusal_is_settled_by_the_list() {
+    let denies = Habits { denies: 0..2, ignores_names: true, ..Habits::default() };
+    assert_eq!(arrives(OLD, denies, 1).await, 3, "nothing was asked for twice");
+}
+
+/// Interrupted before the replies, and taken up when the jobs have ended: soon enough they are found
+/// in the list; later a list without them proves nothing.
+#[tokio::test]
+async fn lost_replies_are_not_looked_up_after_hours() {
+    for (hours, forgets) in [(1, false), (9, false), (9, true)] {
+        let habits = Habits { ignores_names: true, ..Habits::default() };
+        let place = Place::new(OLD, Habits { stands_still: true, ..habits.clone() }).await;
+        let interrupted = tokio::time::timeout(Duration::from_secs(3), place.import()).await;
+        assert!(interrupted.is_err(), "the jobs stand still");
+        lose_replies(&place.folder.path().join("journal"), hours * 3600);
+        place.service.behaves(habits);
+        place.service.ends_all_jobs();
+        if forgets {
+            place.service.state().jobs.clear();
+        }
+        place.import().await.unwrap();
+        place.arrived();
+        let anew = place.target.state().changes.contains(&"DropCollection");
+        assert_eq!(anew, forgets, "{hours}");
+        assert_eq!(place.service.state().asked, if forgets { 6 } else { 3 });
+    }
+}
+
+/// A job of the collection that was there before may still be at work: it is none of those that had
+/// ended, and it fails, since its collection is gone.
+#[tokio::test]
+async fn a_job_that_outlives_its_collection_loads_nothing() {
+    let place = Place::new(OLD, Habits { stands_still: true, ..Habits::default() }).await;
+    let interrupted = tokio::time::timeout(Duration::from_secs(3), place.import()).await;
+    assert!(interrupted.is_err(), "the jobs stand still");
+    place.target.state().drop_collection("docs");
+    place.service.behaves(Habits::default());
+    place.import().await.unwrap();
+    place.arrived();
+    assert_eq!(place.completed(), 3);
+    let state = place.service.state();
+    assert!(state.jobs[..3].iter().all(|job| job.state == "Failed"), "{:?}", state.jobs);
+}
+
+/// An import that was interrupted goes on in the cluster in which its jobs are.
+#[tokio::test]
+async fn a_journal_is_of_one_cluster() {
+    let place = Place::new(OLD, Habits { stands_still: true, ..Habits::default() }).await;
+    let interrupted = tokio::time::timeout(Duration::from_secs(3), place.import()).await;
+    assert!(interrupted.is_err(), "the jobs stand still");
+    let mut other = reader(&place.service);
+    other.endpoint.deployment = Deployment::Cluster("in01-other".into());
+    let error = place.import_by(other).await.unwrap_err();
+    assert!(error.to_string().contains("another cluster or project"), "{error}");
 }
 
 /// The list still has the jobs of a collection of the same name that was dropped, of these very files:
@@ -248,7 +319,9 @@ async fn jobs_of_a_dropped_collection_are_not_ours() {
         }
         state.log.clear();
     }
-    place.service.behaves(Habits { loses_replies: 3..5, ignores_names: true, ..Habits::default() });
+    // Pages of a service may be shorter than asked for.
+    let lost = Habits { loses_replies: 3..5, ignores_names: true, ..Habits::default() };
+    place.service.behaves(Habits { caps_pages: Some(60), ..lost });
     place.import().await.unwrap();
     place.arrived();
     let state = place.service.state();
@@ -427,18 +500,23 @@ async fn answers_that_are_not_documented_are_said_and_bounded() {
     let cases = [
         (200, "<html>welcome</html>".to_string(), "not the documented JSON"),
         (200, r#"{"code":0,"data":{"records":[{"jobId":1}]}}"#.to_string(), "state"),
+        (200, r#"{"code":0,"data":{"count":0}}"#.to_string(), "records"),
         (302, String::new(), "not followed"),
         (200, huge, "more than 4194304 bytes"),
         (200, long, "..."),
     ];
     let place = Place::new(OLD, Habits::default()).await;
+    let elsewhere = Place::new(OLD, Habits::default()).await;
     for (status, body, what) in cases {
-        place.service.behaves(Habits { answers: Some((0..99, status, body)), ..Habits::default() });
+        // A redirect would lead to a server that answers well.
+        let leads = Some(format!("{}/v2/vectordb/jobs/import/list", elsewhere.service.address()));
+        place.service.behaves(Habits { answers: Some((0..99, status, body)), leads, ..Habits::default() });
         let error = place.import().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{what}: {error}");
         let text = error.to_string();
         assert!(text.contains(what) && text.len() < 3000, "{what}: {text}");
         assert!(place.target.state().collection("", "docs").is_none());
+        assert_eq!(elsewhere.service.state().log, [] as [String; 0], "{what}");
     }
 }
 
@@ -510,6 +588,11 @@ async fn auto_says_why() {
     let outcome = import_as(&auto, place.folder.path()).await.unwrap();
     let chosen = outcome.chosen.unwrap();
     assert!(outcome.via == "insert" && chosen.contains("less than 4.00 GiB"), "{chosen}");
+    let mut small = reader(&place.service);
+    small.endpoint.limits.file_bytes = 1000;
+    let narrow = Options { via: Via::Auto(Some(Route::Cloud(Box::new(small)))), ..auto.clone() };
+    let chosen = import_as(&narrow, place.folder.path()).await.unwrap().chosen.unwrap();
+    assert!(chosen.contains("at most 1000 are taken"), "{chosen}");
     let interrupted = tokio::time::timeout(Duration::from_secs(3), place.import()).await;
     assert!(interrupted.is_err(), "the jobs stand still");
     place.service.behaves(Habits::default());

@@ -30,6 +30,7 @@ use crate::milvus::{
     BulkJob, BulkRequest, BulkServer, BulkState, Client, Failure, JobId, JobLimits, RpcError,
 };
 use crate::progress::Progress;
+use crate::schema::CollectionName;
 use crate::snapshot::{ObjectRef, Part};
 use crate::store::Store;
 use crate::verify::{Content, content_by_head};
@@ -53,6 +54,10 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// How often a job is looked at: seldom enough for many, often enough for small ones.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// How long a server certainly remembers a job: a day on Milvus 2.3, three hours since 2.4 (its
+/// configuration, `importTaskRetention` and `import.taskRetention`), counted from its end.
+const MEMORY: Duration = Duration::from_secs(7200);
 
 /// How long a server may say that it has as many jobs as it takes.
 const FULL: Duration = Duration::from_secs(3600);
@@ -86,7 +91,7 @@ pub async fn all(
     for job in jobs {
         let noted = journal.noted();
         if server.lists_by_name() && noted.before(&job.target).is_none() {
-            journal.before(&job.target, server.names(&job.target).await?).await?;
+            journal.before(&job.target, server.ended(&job.target).await?).await?;
         }
         for part in &job.source.parts {
             if let Some(PartState::In { .. }) = noted.part(&job.target, &part.key) {
@@ -176,12 +181,20 @@ async fn doubtful(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Resu
             Some(id) if server.job(&job.target, id).await?.is_none() => return Ok(Some(0)),
             Some(_) => {}
             None => {
-                let known = known(job, noted);
+                let known = known(server, job, noted);
                 let listed = server.jobs(&job.target, &known).await?;
-                let copy = request.and_then(|(_, request)| request.copy.as_ref());
-                let twice = server.may_run_jobs_twice()
-                    && copy.is_some_and(|copy| listed.iter().any(|job| job.has(copy)));
-                if twice || has_nameless(&listed, &known) {
+                let files = request.map(|(_, request)| match &request.copy {
+                    Some(copy) => std::slice::from_ref(copy),
+                    None => &request.parts,
+                });
+                let loads = |other: &BulkJob| {
+                    let is_known = other.id.as_ref().is_some_and(|id| known.contains(id));
+                    !is_known && files.unwrap_or_default().iter().any(|file| other.has(file))
+                };
+                let is_there = listed.iter().any(loads);
+                let twice = server.may_run_jobs_twice() && is_there;
+                let forgotten = !is_there && request.is_some_and(|(_, r)| r.is_older_than(MEMORY));
+                if twice || forgotten || has_nameless(&listed, &known) {
                     let parts = job.source.parts.iter().filter(unsettled);
                     return Ok(Some(parts.map(|part| part.rows).sum()));
                 }
@@ -191,9 +204,12 @@ async fn doubtful(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Resu
     Ok(None)
 }
 
-/// The jobs of a collection that are not the ones to look for.
-fn known(job: &Job<'_>, noted: &Noted) -> BTreeSet<JobId> {
-    noted.jobs(&job.target).chain(noted.before(&job.target).into_iter().flatten()).cloned().collect()
+/// The jobs that are not the ones to look for in the list of a collection. A list by name may have
+/// those of another database too.
+fn known(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> BTreeSet<JobId> {
+    let listed = |name: &CollectionName| server.lists_by_name() || *name == job.target;
+    let asked = noted.jobs().filter(|(name, _)| listed(name)).map(|(_, id)| id);
+    asked.chain(noted.before(&job.target).into_iter().flatten()).cloned().collect()
 }
 
 /// Whether there is a job that may be any part's: the server does not tell its files, and it is none
@@ -221,7 +237,7 @@ async fn strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result
     if noted.creation(&job.target).is_none() || noted.before(&job.target).is_none() {
         return Ok(Vec::new());
     }
-    let known = known(job, noted);
+    let known = known(server, job, noted);
     let settled = |part: &&Part| noted.request(&job.target, &part.key).is_some_and(|(_, r)| r.job.is_some());
     let settled: Vec<&Part> = job.source.parts.iter().filter(settled).collect();
     let is_stray = |other: &BulkJob| {
@@ -232,26 +248,45 @@ async fn strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result
     Ok(listed.into_iter().filter(is_stray).collect())
 }
 
-/// Gives up strays that can be given up; others have loaded rows twice.
+/// Gives up strays that can be given up, and waits for the end of others: those that are complete
+/// have loaded rows twice.
 async fn refuse_strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<()> {
     wait_for_files(server, job, noted).await?;
-    for stray in strays(server, job, noted).await? {
-        let Some(id) = stray.id else { continue };
-        if stray.state == BulkState::Uncommitted {
-            tracing::warn!("{}: job {id} of a request that came late is given up", job.target);
-            server.abort(&job.target, &id).await?;
-            continue;
+    let began = Instant::now();
+    loop {
+        let mut running = None;
+        for stray in strays(server, job, noted).await? {
+            let Some(id) = stray.id else { continue };
+            match stray.state {
+                BulkState::Uncommitted => {
+                    tracing::warn!("{}: job {id} of a request that came late is given up", job.target);
+                    server.abort(&job.target, &id).await?;
+                }
+                BulkState::Running => running = Some(id),
+                _ => {
+                    let what =
+                        format!("{}: job {id} loads parts a second time: a request came late", job.target);
+                    return Err(Error::new(ErrorKind::Temporary, what).hint(ANEW));
+                }
+            }
         }
-        let what = format!("{}: job {id} loads parts a second time: a request came late", job.target);
-        return Err(Error::new(ErrorKind::Temporary, what).hint(ANEW));
+        let Some(id) = running else { return Ok(()) };
+        if began.elapsed() > PATIENCE {
+            let what = format!(
+                "{}: job {id} may load parts a second time, and has not ended for {} minutes",
+                job.target,
+                PATIENCE.as_secs() / 60
+            );
+            return Err(Error::new(ErrorKind::Temporary, what).hint(ANEW));
+        }
+        tokio::time::sleep(LAST_LOOK).await;
     }
-    Ok(())
 }
 
 /// Waits until every job of the collection that runs tells its files: one that waits for its turn
 /// does not.
 async fn wait_for_files(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<()> {
-    let known = known(job, noted);
+    let known = known(server, job, noted);
     let began = Instant::now();
     loop {
         let listed = server.jobs(&job.target, &known).await?;
@@ -304,13 +339,13 @@ impl Loading<'_> {
             });
             let (request, id) = match asked {
                 Some((request, Request { job: Some(id), .. })) => (request, id),
-                Some((request, Request { copy, .. })) => match self.find(&request, copy).await? {
-                    Found::Job(id) => (request, id),
+                Some((name, request)) => match self.find(&name, &request).await? {
+                    Found::Job(id) => (name, id),
                     Found::NoneEver => continue,
                     Found::Unknown if sends < SENDS => {
                         sends += 1;
-                        match self.send(&request, self.files()?, true).await? {
-                            Some(id) => (request, id),
+                        match self.send(&name, self.files()?, true).await? {
+                            Some(id) => (name, id),
                             None => continue,
                         }
                     }
@@ -458,6 +493,20 @@ impl Loading<'_> {
                 }
                 Err(e) if is_full(&e) && began.elapsed() < FULL => tokio::time::sleep(LAST_LOOK).await,
                 Err(e) => {
+                    if !is_proof(&e) {
+                        match self.listed(&files).await? {
+                            Listed::Job(id) => {
+                                tracing::warn!(reason = e.reason, "refused, and yet there is job {id}");
+                                self.journal.asked(&self.job.target, request, &id).await?;
+                                return Ok(Some(id));
+                            }
+                            Listed::Untold | Listed::Waits => {
+                                tracing::warn!(reason = e.reason, "refused, and yet there may be a job");
+                                return Ok(None);
+                            }
+                            Listed::Nothing => {}
+                        }
+                    }
                     if !again {
                         self.journal.refused(&self.job.target, request).await?;
                     }
@@ -480,14 +529,15 @@ impl Loading<'_> {
     }
 
     /// Finds the job of a request whose reply was lost.
-    async fn find(&self, request: &str, copy: Option<String>) -> Result<Found> {
+    async fn find(&self, request: &str, asked: &Request) -> Result<Found> {
         let name = &self.job.target;
-        let found = match (self.source, copy) {
+        let found = match (self.source, asked.copy.clone()) {
             (Source::Stage(stage), Some(copy)) => {
                 let files = [copy.clone()];
                 match self.listed(&files).await? {
                     Listed::Job(id) => Some(id),
                     Listed::Untold | Listed::Waits => return Err(untold()),
+                    Listed::Nothing if asked.is_older_than(MEMORY) => return Err(forgotten()),
                     Listed::Nothing => {
                         // The name is needed until it is settled, so it is forgotten last.
                         stage.delete(&copy).await?;
@@ -516,6 +566,7 @@ impl Loading<'_> {
                         Listed::Job(id) => break Some(id),
                         Listed::Untold if looks >= LOOKS => return Err(untold()),
                         Listed::Waits if began.elapsed() >= PATIENCE => return Err(untold()),
+                        Listed::Nothing if asked.is_older_than(MEMORY) => return Err(forgotten()),
                         Listed::Nothing if looks >= LOOKS => break None,
                         Listed::Waits => {}
                         Listed::Untold | Listed::Nothing => looks += 1,
@@ -535,7 +586,7 @@ impl Loading<'_> {
     }
 
     async fn listed(&self, files: &[String]) -> Result<Listed> {
-        let known = self.journal.look(|noted| known(self.job, noted));
+        let known = self.journal.look(|noted| known(self.server.as_ref(), self.job, noted));
         let jobs = self.server.jobs(&self.job.target, &known).await?;
         let loads = |job: &BulkJob| files.iter().any(|file| job.has(file));
         if self.server.may_run_jobs_twice() && jobs.iter().any(loads) {
@@ -651,6 +702,22 @@ fn untold() -> Error {
          in or not",
     )
     .hint(ANEW)
+}
+
+fn forgotten() -> Error {
+    let what = format!(
+        "the reply to an import was lost more than {} minutes ago, and the server may have forgotten its job since, so \
+         the part may be in or not",
+        MEMORY.as_secs() / 60
+    );
+    Error::new(ErrorKind::Temporary, what).hint(ANEW)
+}
+
+/// Whether an error itself proves that there is no job: it came before the request was looked at. The
+/// others are words, which the list has to bear out.
+fn is_proof(error: &RpcError) -> bool {
+    use Failure::{Busy, Denied, Later, Tls, Unimplemented, Unreachable};
+    matches!(error.failure, Busy | Denied | Later | Tls | Unimplemented | Unreachable)
 }
 
 /// A job whose file is not where the server looks. The words are those of S3 servers, and of Milvus

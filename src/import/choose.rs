@@ -34,6 +34,12 @@ pub async fn route(
     if let Some(reason) = jobs.iter().flat_map(|job| takes::unsupported_by_bulk(&info, job)).next() {
         return insert(reason);
     }
+    if let Route::Cloud(service) = &bulk {
+        let too_large = jobs.iter().flat_map(|job| takes::too_large_for_bulk(service.endpoint.limits, job));
+        if let Some(reason) = { too_large }.next() {
+            return insert(reason);
+        }
+    }
     let bytes = jobs.iter().map(|job| job.source.bytes()).sum();
     let size = HumanBytes(bytes);
     if bytes < BULK_FROM {

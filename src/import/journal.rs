@@ -11,7 +11,7 @@
 use crate::blocking::blocking;
 use crate::digest::Sha256;
 use crate::error::{Code, Error, ErrorKind, Result};
-use crate::milvus::{JobId, KeyPolicy};
+use crate::milvus::{Deployment, JobId, KeyPolicy};
 use crate::schema::CollectionName;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,10 +19,13 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The version of the lines. 1: the first.
 const VERSION: u32 = 1;
+
+/// How the route by a service begins.
+const SERVICE: &str = "cloud ";
 
 /// Hex digits of a line's checksum.
 const CHECKSUM_DIGITS: usize = 16;
@@ -98,6 +101,15 @@ impl Identity {
         Identity { via: Some(route.to_string()), ..self }
     }
 
+    /// The same import by jobs of a service, which knows the target as `deployment`.
+    pub fn by_service(self, deployment: &Deployment) -> Self {
+        self.by(&format!("{SERVICE}{deployment}"))
+    }
+
+    fn is_by_service(&self) -> bool {
+        self.via.as_ref().is_some_and(|via| via.starts_with(SERVICE))
+    }
+
     fn line(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|e| Error::internal("a journal cannot be begun").because(e))
     }
@@ -151,16 +163,19 @@ enum Event {
     Staged { collection: Name, part: String, file: String },
     /// The copy is about to be removed: no job that is made from now on can read it.
     Unstaged { collection: Name, part: String },
-    /// The list of the server had these jobs before the first one was asked for.
+    /// These jobs of the server's list had ended before the first one was asked for.
     Before { collection: Name, jobs: Vec<String> },
     /// The server is about to be asked for a job that loads these parts; the request has a name that
-    /// none had before. `copy`: the name of the copy that it is to load, where there are copies.
+    /// none had before. `copy`: the name of the copy that it is to load, where there are copies. `at`:
+    /// when that was, in seconds since 1970.
     Asking {
         collection: Name,
         request: String,
         parts: Vec<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         copy: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<u64>,
     },
     /// It made this job.
     Asked { collection: Name, request: String, job: String },
@@ -185,7 +200,7 @@ struct Collection {
     /// `None` while it is not known whether its creation took effect.
     id: Option<i64>,
     parts: BTreeMap<String, PartState>,
-    /// Jobs that the server's list had before; `None` while that was not noted.
+    /// Jobs of the server's list that had ended before; `None` while that was not noted.
     before: Option<BTreeSet<JobId>>,
     /// What the server was asked for, by the names of the requests.
     requests: BTreeMap<String, Request>,
@@ -200,6 +215,21 @@ pub struct Request {
     pub copy: Option<String>,
     /// The job; `None` while it is not known whether the server made it.
     pub job: Option<JobId>,
+    /// When the server was asked, in seconds since 1970; `None` if that was not noted.
+    at: Option<u64>,
+}
+
+impl Request {
+    /// Whether the server was asked longer ago than `age`, as far as this machine's clock can tell.
+    pub fn is_older_than(&self, age: Duration) -> bool {
+        let since = |at: u64| now().checked_sub(at).map(Duration::from_secs);
+        self.at.and_then(since).is_none_or(|since| since > age)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// How far a collection came.
@@ -262,14 +292,15 @@ impl Noted {
         asked.map(|(name, request)| (name.as_str(), request))
     }
 
-    /// All jobs of a collection that were ever noted and not refused.
-    pub fn jobs(&self, collection: &CollectionName) -> impl Iterator<Item = &JobId> {
-        let requests = self.collections.get(collection).into_iter().flat_map(|c| c.requests.values());
-        requests.filter_map(|request| request.job.as_ref())
+    /// All jobs that were ever noted and not refused, with their collections.
+    pub fn jobs(&self) -> impl Iterator<Item = (&CollectionName, &JobId)> {
+        self.collections.iter().flat_map(|(name, collection)| {
+            let jobs = collection.requests.values().filter_map(|request| request.job.as_ref());
+            jobs.map(move |job| (name, job))
+        })
     }
 
-    /// Jobs that the server's list had before the first one was asked for; `None` while that was not
-    /// noted.
+    /// Jobs that had ended before the first one was asked for; `None` while that was not noted.
     pub fn before(&self, collection: &CollectionName) -> Option<&BTreeSet<JobId>> {
         self.collections.get(collection)?.before.as_ref()
     }
@@ -308,10 +339,10 @@ impl Noted {
                 let jobs = jobs.iter().cloned().map(JobId).collect();
                 self.collections.entry(at(collection)).or_default().before = Some(jobs);
             }
-            Event::Asking { collection, request, parts, copy } => {
+            Event::Asking { collection, request, parts, copy, at: when } => {
                 let collection = self.collections.entry(at(collection)).or_default();
                 collection.parts.extend(parts.iter().map(|part| (part.clone(), PartState::Begun)));
-                let asked = Request { parts: parts.clone(), copy: copy.clone(), job: None };
+                let asked = Request { parts: parts.clone(), copy: copy.clone(), job: None, at: *when };
                 collection.requests.insert(request.clone(), asked);
             }
             Event::Asked { collection, request, job } => {
@@ -453,7 +484,7 @@ impl Journal {
         self.note(Event::Unstaged { collection: collection.into(), part: part.to_string() }).await
     }
 
-    /// The list of the server has these jobs, and none was asked for yet.
+    /// The list of the server has these jobs that have ended, and none was asked for yet.
     pub async fn before(&self, collection: &CollectionName, jobs: BTreeSet<JobId>) -> Result<()> {
         let jobs = jobs.into_iter().map(|job| job.0).collect();
         self.note(Event::Before { collection: collection.into(), jobs }).await
@@ -468,8 +499,8 @@ impl Journal {
         parts: Vec<String>,
         copy: Option<String>,
     ) -> Result<()> {
-        let request = request.to_string();
-        self.note(Event::Asking { collection: collection.into(), request, parts, copy }).await
+        let (request, at) = (request.to_string(), Some(now()));
+        self.note(Event::Asking { collection: collection.into(), request, parts, copy, at }).await
     }
 
     /// The server has made `job`.
@@ -631,6 +662,9 @@ fn other_import(path: &Path, found: &str, wanted: &Identity) -> Error {
     let what = match serde_json::from_str::<Identity>(found) {
         Ok(found) if found.snapshot != wanted.snapshot => "it is of another snapshot",
         Ok(found) if found.target != wanted.target => "it goes to another server",
+        Ok(found) if found.is_by_service() && wanted.is_by_service() && found.via != wanted.via => {
+            "it goes to another cluster or project of the service"
+        }
         Ok(found) if found.via != wanted.via => "it takes another route (`--via`)",
         Ok(_) => "it takes other collections, puts them elsewhere, or treats their keys otherwise",
         Err(_) => {
@@ -698,7 +732,8 @@ mod tests {
         assert_eq!(states[states.len() - 1].before(&docs).unwrap().len(), 1);
         let asking = |request: &str, part: &str| {
             let (request, parts) = (request.to_string(), vec![part.to_string(), format!("{part} too")]);
-            Event::Asking { collection: collection.clone(), request, parts, copy: Some("f".into()) }
+            let copy = Some("f".into());
+            Event::Asking { collection: collection.clone(), request, parts, copy, at: Some(7) }
         };
         let job = |noted: &Noted| noted.request(&docs, "other").map(|(_, request)| request.job.clone());
         states.push(note(asking("r1", "other")).await);
@@ -722,7 +757,7 @@ mod tests {
             states[states.len() - 1].part(&docs, "third too"),
             Some(PartState::In { replaced: false })
         );
-        assert_eq!(states[states.len() - 1].jobs(&docs).count(), 1);
+        assert_eq!(states[states.len() - 1].jobs().count(), 1);
         states.push(note(Event::Loading { collection: collection.clone(), part: part.clone() }).await);
         states.push(note(Event::Loaded { collection, part: part.clone(), replaced: true }).await);
         assert_eq!(journal.noted().creation(&docs), Some(Creation::Made(7)));

@@ -385,20 +385,31 @@ async fn fill(
         outcome.warnings.extend(made?);
     }
 
-    // 6. Rows, from several parts at once.
+    // 6. Rows, from several parts at once. Of a bulk import the indexes come first: what one job has
+    // loaded is indexed while the next one loads.
+    let mut indexes = Vec::new();
     let replaced = match (way, source) {
         (Way::Bulk(server), Some(source)) => {
+            for job in &plan.jobs {
+                let about = || format!("import into {}", job.target);
+                let made = plan::create_indexes(target, job, &mut outcome.warnings).await;
+                indexes.push(made.context(about)?);
+            }
             bulk::all(target, server, &plan.jobs, source, &store, journal, options.jobs, progress).await?;
             BTreeSet::new()
         }
         _ => load::all(target, &plan.jobs, store, journal, options.jobs, progress).await?,
     };
 
+    let mut indexes = indexes.into_iter();
     for job in &plan.jobs {
         let about = || format!("import into {}", job.target);
         // 7. Indexes on every vector field; flush; wait until they are built over every row. In
         // this order, because after a flush Lite would build within the request.
-        let indexes = plan::create_indexes(target, job, &mut outcome.warnings).await.context(about)?;
+        let indexes = match indexes.next() {
+            Some(made) => made,
+            None => plan::create_indexes(target, job, &mut outcome.warnings).await.context(about)?,
+        };
         target.flush(&job.target).await.context(about)?;
         target.wait_for_indexes(&job.target).await.context(about)?;
 

@@ -146,7 +146,7 @@ pub fn identity(commit: Sha256, target: &Endpoint, jobs: &[Job], route: &Route) 
     match route {
         Route::Insert => identity,
         Route::Bulk(_) => identity.by(route.name()),
-        Route::Cloud(_) => identity.by("cloud"),
+        Route::Cloud(service) => identity.by_service(&service.endpoint.deployment),
     }
 }
 

@@ -107,10 +107,11 @@ pub trait BulkServer: Send + Sync {
     /// files.
     async fn jobs(&self, name: &CollectionName, known: &BTreeSet<JobId>) -> Result<Vec<BulkJob>, RpcError>;
 
-    /// The names of the jobs that the server remembers of a collection, where it tells them.
-    async fn names(&self, name: &CollectionName) -> Result<BTreeSet<JobId>, RpcError> {
-        let jobs = self.jobs(name, &BTreeSet::new()).await?;
-        Ok(jobs.into_iter().filter_map(|job| job.id).collect())
+    /// The names of the jobs of a collection that have ended and that the server remembers, where it
+    /// tells them.
+    async fn ended(&self, name: &CollectionName) -> Result<BTreeSet<JobId>, RpcError> {
+        let jobs = self.jobs(name, &BTreeSet::new()).await?.into_iter();
+        Ok(jobs.filter(BulkJob::has_ended).filter_map(|job| job.id).collect())
     }
 
     /// Makes the rows of a job visible that waits for it.
@@ -173,6 +174,11 @@ impl BulkJob {
             percent: info("progress_percent").parse().unwrap_or(0).min(100),
             files: files.split(',').filter(|file| !file.is_empty()).map(str::to_string).collect(),
         }
+    }
+
+    /// Whether nothing more comes of it.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, BulkState::Complete | BulkState::Failed(_))
     }
 
     /// Whether it loads the file of this name, in whatever folder: services shorten paths, and the

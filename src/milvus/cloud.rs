@@ -18,6 +18,7 @@ use reqwest::{StatusCode, redirect};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -82,6 +83,15 @@ pub enum Deployment {
         /// The region's id.
         region: String,
     },
+}
+
+impl fmt::Display for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Deployment::Cluster(id) => write!(f, "cluster {id}"),
+            Deployment::Project { project, region } => write!(f, "project {project} in {region}"),
+        }
+    }
 }
 
 impl CloudEndpoint {
@@ -298,18 +308,36 @@ impl Cloud {
             body.insert("pageSize".into(), PAGE.into());
             body.insert("currentPage".into(), page.into());
             let listed: Listed = self.post(LIST, body, Repeat::Freely, None).await?;
-            let records = listed.records.unwrap_or_default();
-            let (full, before) = (records.len() >= PAGE, seen.len());
-            for record in records {
+            let before = seen.len();
+            for record in listed.records.unwrap_or_default() {
                 if seen.insert(record.job_id.clone()) && record.collection_name == name.name {
                     found.push(record.job(Vec::new()));
                 }
             }
-            if !full || seen.len() == before {
-                break;
+            // Pages may be smaller than they were asked for, so that only one without a new job is the last.
+            if seen.len() == before {
+                return Ok(found);
             }
         }
-        Ok(found)
+        Err(unreadable(LIST, format!("a list of more than {MOST_PAGES} pages")))
+    }
+
+    /// Whether a job has gone on after all from where it waits for a word, although that word was
+    /// refused: then it came twice, since the first reply was lost.
+    async fn went_on(
+        &self,
+        id: &JobId,
+        told: std::result::Result<Nothing, RpcError>,
+    ) -> std::result::Result<(), RpcError> {
+        match told {
+            Err(e) if matches!(e.failure, Failure::Refused | Failure::NotFound) => {
+                match self.told(id).await?.job(Vec::new()).state {
+                    BulkState::Uncommitted => Err(e),
+                    _ => Ok(()),
+                }
+            }
+            told => told.map(|_| ()),
+        }
     }
 }
 
@@ -399,16 +427,17 @@ impl BulkServer for Cloud {
         Ok(jobs)
     }
 
-    async fn names(&self, name: &CollectionName) -> std::result::Result<BTreeSet<JobId>, RpcError> {
-        Ok(self.listed(name).await?.into_iter().filter_map(|job| job.id).collect())
+    async fn ended(&self, name: &CollectionName) -> std::result::Result<BTreeSet<JobId>, RpcError> {
+        let jobs = self.listed(name).await?.into_iter();
+        Ok(jobs.filter(BulkJob::has_ended).filter_map(|job| job.id).collect())
     }
 
     async fn commit(&self, _: &CollectionName, id: &JobId) -> std::result::Result<(), RpcError> {
-        self.post::<Nothing>(COMMIT, self.of_job(id), Repeat::Freely, None).await.map(|_| ())
+        self.went_on(id, self.post(COMMIT, self.of_job(id), Repeat::Freely, None).await).await
     }
 
     async fn abort(&self, _: &CollectionName, id: &JobId) -> std::result::Result<(), RpcError> {
-        self.post::<Nothing>(ABORT, self.of_job(id), Repeat::Freely, None).await.map(|_| ())
+        self.went_on(id, self.post(ABORT, self.of_job(id), Repeat::Freely, None).await).await
     }
 }
 
@@ -437,9 +466,10 @@ struct Created {
     job_id: JobId,
 }
 
+/// A page without `records` is not a page; one beyond the last may have none of them (`null`).
 #[derive(Deserialize)]
 struct Listed {
-    #[serde(default)]
+    #[serde(deserialize_with = "Option::deserialize")]
     records: Option<Vec<Told>>,
 }
 

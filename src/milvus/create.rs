@@ -251,7 +251,7 @@ impl Client {
             Ok(_) => Ok(()),
             // On a collection of our own, one that exists already is that of an earlier try whose
             // reply was lost.
-            Err(e) if e.reason.contains("already exist") && self.has_index(name, field).await => Ok(()),
+            Err(e) if is_taken(&e) && self.has_index(name, field).await => Ok(()),
             Err(e) => Err(e),
         }
     }
@@ -289,6 +289,11 @@ fn most_shards(reason: &str) -> Option<i32> {
 
 fn pair(key: &str, value: &str) -> KeyValuePair {
     KeyValuePair { key: key.to_string(), value: value.to_string() }
+}
+
+/// A field that has an index already; there is no code for it. The same index is refused only by some.
+fn is_taken(error: &RpcError) -> bool {
+    ["already exist", "at most one distinct index"].iter().any(|text| error.reason.contains(text))
 }
 
 fn vector_params(index_type: &str, metric_type: &str) -> Vec<KeyValuePair> {

@@ -24,6 +24,8 @@ use tonic::Status;
 pub struct BulkHabits {
     /// Requests whose job is made, and whose reply is lost. Milvus before 2.4 runs such a job twice.
     pub loses_replies: Range<usize>,
+    /// Requests whose job is made, and that are answered as if it was not.
+    pub denies: Range<usize>,
     /// Requests that are lost on their way.
     pub loses_requests: Range<usize>,
     /// Requests whose reply is lost, and whose job is made after so many further lists of jobs.
@@ -91,6 +93,9 @@ impl Fake {
                     job.runs = if self.tag.starts_with("v2.3") { 2 } else { 1 };
                 }
                 lost()
+            }
+            Ok(_) if habits.denies.contains(&number) => {
+                Ok(Err(Refused(65535, "context deadline exceeded".into(), false)))
             }
             Ok(id) => Ok(Ok(api::ImportResponse { tasks: vec![id], ..Default::default() })),
             Err(error) => Ok(Err(error)),

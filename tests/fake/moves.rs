@@ -1,5 +1,6 @@
 //! The commands as tests of fake servers run them: quiet, one thing at a time, into a folder.
 
+use milvus_handoff::digest::Sha256;
 use milvus_handoff::error::Result;
 use milvus_handoff::milvus::Endpoint;
 use milvus_handoff::opened::Trust;
@@ -8,6 +9,7 @@ use milvus_handoff::select::{Renames, Selection};
 use milvus_handoff::stop::Stop;
 use milvus_handoff::store::{self, SnapshotUrl, Store};
 use milvus_handoff::{compare, export, import, verify};
+use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,6 +72,32 @@ pub async fn import_as(options: &import::Options, folder: &Path) -> Result<impor
 /// Imports everything.
 pub async fn import(target: &Endpoint, folder: &Path) -> Result<import::Outcome> {
     import_as(&import_options(target), folder).await
+}
+
+/// Changes the journal of an import that was interrupted: `edit` changes an event, or takes it out.
+pub fn edit_journal(path: &Path, edit: impl Fn(&mut Value) -> bool) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let (first, events) = text.split_once('\n').unwrap();
+    let mut edited = format!("{first}\n");
+    for line in events.lines() {
+        let mut event: Value = serde_json::from_str(line.split_once(' ').unwrap().1).unwrap();
+        if edit(&mut event) {
+            let event = event.to_string();
+            let sum = Sha256::of(event.as_bytes()).prefix(16);
+            edited.push_str(&format!("{sum} {event}\n"));
+        }
+    }
+    std::fs::write(path, edited).unwrap();
+}
+
+/// As if the replies to all requests for jobs had been lost, so many seconds ago.
+pub fn lose_replies(journal: &Path, seconds: u64) {
+    edit_journal(journal, |event| {
+        if let Some(at) = event.get("at").and_then(Value::as_u64) {
+            event["at"] = (at - seconds).into();
+        }
+        event["event"] != "asked"
+    });
 }
 
 /// Every byte of the snapshot is what was committed.

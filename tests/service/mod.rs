@@ -39,6 +39,12 @@ pub struct Habits {
     pub ignores_names: bool,
     /// Requests for jobs that are answered by something else than the documented JSON; there is a job.
     pub babbles: Range<usize>,
+    /// Requests for jobs that are answered as if there was none, although there is.
+    pub denies: Range<usize>,
+    /// The first so many replies to commits and aborts are lost, and a repeated word is refused.
+    pub loses_words: usize,
+    /// Pages of the list are not longer than this, whatever they were asked for.
+    pub caps_pages: Option<usize>,
     /// Jobs that fail, for this reason.
     pub fails: Range<usize>,
     pub reason: &'static str,
@@ -54,8 +60,9 @@ pub struct Habits {
     pub hides_files: bool,
     /// All requests that are too many, with what it wants to be left alone for.
     pub too_many: Range<usize>,
-    /// All requests that end in another answer: status and body.
+    /// All requests that end in another answer: status and body, and where it leads.
     pub answers: Option<(Range<usize>, u16, String)>,
+    pub leads: Option<String>,
     /// It has `getProgress` and not `describe`.
     pub says_progress: bool,
     /// Jobs wait for a commit if they are told to.
@@ -90,6 +97,8 @@ pub struct State {
     pub asked: usize,
     /// All requests, by their last word.
     pub log: Vec<String>,
+    /// Commits and aborts that were done.
+    words: usize,
     /// What was not of the documented form.
     pub wrong: Vec<String>,
     late: Vec<(Map<String, Value>, String, usize)>,
@@ -207,6 +216,18 @@ impl Service {
         self.state.lock().unwrap()
     }
 
+    /// Time passes, in which every job ends.
+    pub fn ends_all_jobs(&self) {
+        let habits = self.habits.lock().unwrap().clone();
+        let all = self.state().jobs.len();
+        for position in 0..all {
+            // Each takes a few steps.
+            for _ in 0..4 {
+                self.work(position, &habits);
+            }
+        }
+    }
+
     /// Every request was of the documented form.
     pub fn was_asked_well(&self) {
         assert_eq!(self.state().wrong, [] as [String; 0]);
@@ -228,7 +249,11 @@ impl Service {
         }
         if let Some((_, status, body)) = habits.answers.clone().filter(|(which, ..)| which.contains(&number))
         {
-            return answer(status, body);
+            let mut answer = answer(status, body)?;
+            if let Some(elsewhere) = habits.leads {
+                answer.headers_mut().insert("location", elsewhere.parse().unwrap());
+            }
+            return Ok(answer);
         }
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         if header("authorization") != format!("Bearer {API_KEY}") {
@@ -279,8 +304,8 @@ impl Service {
             "create" => self.create(body, name, &habits),
             "describe" | "getProgress" => self.describe(&body, &habits),
             "list" => self.list(&body, &habits),
-            "commit" => self.change(&body, "Committing"),
-            _ => self.change(&body, "Failed"),
+            "commit" => self.change(&body, "Committing", &habits),
+            _ => self.change(&body, "Failed", &habits),
         }
     }
 
@@ -370,6 +395,7 @@ impl Service {
             Err((code, message)) => refused(code, message),
             Ok(_) if habits.loses_replies.contains(&number) => Err(Lost),
             Ok(_) if habits.babbles.contains(&number) => answer(200, "<html>welcome</html>"),
+            Ok(_) if habits.denies.contains(&number) => refused(65535, "context deadline exceeded"),
             Ok(id) => done(json!({"jobId": id})),
         }
     }
@@ -441,6 +467,7 @@ impl Service {
     fn list(&self, body: &Map<String, Value>, habits: &Habits) -> Answer {
         let number = |key: &str| body[key].as_u64().unwrap() as usize;
         let (size, page) = (number("pageSize"), number("currentPage"));
+        let size = habits.caps_pages.map_or(size, |cap| size.min(cap));
         let state = self.state();
         let jobs = state.jobs.iter().filter(|_| !habits.forgets).skip(size * (page - 1)).take(size);
         let record = |job: &Job| json!({"collectionName": job.body["collectionName"], "jobId": job.id, "state": job.state});
@@ -449,17 +476,21 @@ impl Service {
     }
 
     /// What was told to a job that waits.
-    fn change(&self, body: &Map<String, Value>, to: &'static str) -> Answer {
+    fn change(&self, body: &Map<String, Value>, to: &'static str, habits: &Habits) -> Answer {
         let mut state = self.state();
         let Some(job) = state.jobs.iter_mut().find(|job| job.id == body["jobId"]) else {
             return refused(1100, "import job does not exist");
         };
         match job.state {
             "Uncommitted" => job.state = to,
-            "Committing" | "Completed" if to == "Committing" => {}
+            "Committing" | "Completed" if to == "Committing" && habits.loses_words == 0 => {}
             other => return refused(1100, &format!("a job that is {other} cannot be {to}")),
         }
-        done(json!({}))
+        state.words += 1;
+        match state.words <= habits.loses_words {
+            true => Err(Lost),
+            false => done(json!({})),
+        }
     }
 
     /// A step of a job: all or nothing.
