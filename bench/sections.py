@@ -203,7 +203,7 @@ def bulk(harness: Harness, result: Result) -> None:
     """Rows into a real server by its own jobs: against inserts, both whole, and against the same jobs and nothing else.
 
     The server keeps its data in a local folder, and the stage is one beside it. The route is for snapshots of 4 GiB and
-    more, whose parts have 256 MiB and more. So that these have as well, the export has one worker.
+    more, of which most parts have 256 MiB. So that these have as well, the export has one worker.
     """
     rows, dim = harness.size(370_000, 6_000), 768
     title = f"bulk import, {rows:,} x {dim} dims"

@@ -226,6 +226,14 @@ async fn a_refusal_is_settled_by_the_list() {
     assert!(arrives(OLD, denies, 3, None).await > 3, "there it may run twice");
 }
 
+/// Jobs that are no longer remembered are no measure of how many there should be.
+#[tokio::test]
+async fn jobs_that_were_forgotten_do_not_count() {
+    let hides = BulkHabits { hides_files: true, hides_numbers: true, ..Default::default() };
+    let lost = BulkHabits { loses_replies: 2..3, forgets_first: 2, ..hides };
+    assert_eq!(arrives(NEW, lost, 2, None).await, 6);
+}
+
 /// Interrupted before the reply, and taken up when the job has ended: soon enough it is found in the
 /// list; later a list without it proves nothing.
 #[tokio::test]

@@ -90,9 +90,6 @@ pub async fn all(
     let mut todo = Vec::new();
     for job in jobs {
         let noted = journal.noted();
-        if server.lists_by_name() && noted.before(&job.target).is_none() {
-            journal.before(&job.target, server.ended(&job.target).await?).await?;
-        }
         for part in &job.source.parts {
             if let Some(PartState::In { .. }) = noted.part(&job.target, &part.key) {
                 progress.add(part.rows, part.size);
@@ -172,13 +169,14 @@ pub async fn untellable(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -
 async fn doubtful(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result<Option<u64>> {
     let unsettled = |part: &&Part| noted.part(&job.target, &part.key) == Some(PartState::Begun);
     let mut seen = BTreeSet::new();
+    let rows = || job.source.parts.iter().filter(unsettled).map(|part| part.rows).sum();
     for part in job.source.parts.iter().filter(unsettled) {
         let request = noted.request(&job.target, &part.key);
         if request.is_some_and(|(name, _)| !seen.insert(name)) {
             continue;
         }
         match request.and_then(|(_, request)| request.job.as_ref()) {
-            Some(id) if server.job(&job.target, id).await?.is_none() => return Ok(Some(0)),
+            Some(id) if server.job(&job.target, id).await?.is_none() => return Ok(Some(rows())),
             Some(_) => {}
             None => {
                 let known = known(server, job, noted);
@@ -188,15 +186,13 @@ async fn doubtful(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Resu
                     None => &request.parts,
                 });
                 let loads = |other: &BulkJob| {
-                    let is_known = other.id.as_ref().is_some_and(|id| known.contains(id));
-                    !is_known && files.unwrap_or_default().iter().any(|file| other.has(file))
+                    !is_known(other, &known) && files.unwrap_or_default().iter().any(|file| other.has(file))
                 };
                 let is_there = listed.iter().any(loads);
                 let twice = server.may_run_jobs_twice() && is_there;
                 let forgotten = !is_there && request.is_some_and(|(_, r)| r.is_older_than(MEMORY));
-                if twice || forgotten || has_nameless(&listed, &known) {
-                    let parts = job.source.parts.iter().filter(unsettled);
-                    return Ok(Some(parts.map(|part| part.rows).sum()));
+                if twice || forgotten || nameless(server, job, &listed, &known).await? != Nameless::None {
+                    return Ok(Some(rows()));
                 }
             }
         }
@@ -212,20 +208,51 @@ fn known(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> BTreeSet<JobI
     asked.chain(noted.before(&job.target).into_iter().flatten()).cloned().collect()
 }
 
-/// Whether there is a job that may be any part's: the server does not tell its files, and it is none
-/// of those that are `known`, by its name or, where the server tells none, by how many there are.
-fn has_nameless(listed: &[BulkJob], known: &BTreeSet<JobId>) -> bool {
-    let nameless = |job: &&BulkJob| job.files.is_empty() && is_alive(job);
-    let (without_name, with): (Vec<_>, Vec<_>) =
-        listed.iter().filter(nameless).partition(|job| job.id.is_none());
-    let other = |job: &&BulkJob| job.id.as_ref().is_some_and(|id| !known.contains(id));
-    without_name.len() > known.len() || with.iter().any(other)
+/// Whether there is a job that may be any part's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nameless {
+    None,
+    /// There is one that has not ended, and may tell more when its turn has come.
+    Running,
+    /// There is one, and it will not tell more.
+    Ended,
+}
+
+/// Whether there is a job whose files the server does not tell, and that is none of those that are
+/// `known`, by its name or, where the list has no names, by how many of those there still are.
+async fn nameless(
+    server: &dyn BulkServer,
+    job: &Job<'_>,
+    listed: &[BulkJob],
+    known: &BTreeSet<JobId>,
+) -> Result<Nameless> {
+    let untold = |job: &&BulkJob| job.files.is_empty() && is_alive(job) && !is_known(job, known);
+    let (without_id, with): (Vec<_>, Vec<_>) = listed.iter().filter(untold).partition(|job| job.id.is_none());
+    let is_running = |job: &&BulkJob| job.state == BulkState::Running;
+    let (mut all, mut running) = (without_id.len(), without_id.into_iter().filter(is_running).count());
+    for id in known {
+        if all == 0 {
+            break;
+        }
+        let still = server.job(&job.target, id).await?.filter(is_alive);
+        all -= usize::from(still.is_some());
+        running = running.saturating_sub(still.iter().filter(is_running).count());
+    }
+    running += with.iter().copied().filter(is_running).count();
+    Ok(match (all + with.len(), running) {
+        (0, _) => Nameless::None,
+        (_, 0) => Nameless::Ended,
+        _ => Nameless::Running,
+    })
+}
+
+fn is_known(job: &BulkJob, known: &BTreeSet<JobId>) -> bool {
+    job.id.as_ref().is_some_and(|id| known.contains(id))
 }
 
 /// Whether a job that is none of those that are `known` has not ended, and does not tell its files.
 fn is_silent(job: &BulkJob, known: &BTreeSet<JobId>) -> bool {
-    let is_known = job.id.as_ref().is_some_and(|id| known.contains(id));
-    !is_known && job.state == BulkState::Running && job.files.is_empty()
+    !is_known(job, known) && job.state == BulkState::Running && job.files.is_empty()
 }
 
 fn is_alive(job: &BulkJob) -> bool {
@@ -241,8 +268,7 @@ async fn strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) -> Result
     let settled = |part: &&Part| noted.request(&job.target, &part.key).is_some_and(|(_, r)| r.job.is_some());
     let settled: Vec<&Part> = job.source.parts.iter().filter(settled).collect();
     let is_stray = |other: &BulkJob| {
-        let is_known = other.id.as_ref().is_some_and(|id| known.contains(id));
-        !is_known && is_alive(other) && settled.iter().any(|part| other.has(&part.key))
+        !is_known(other, &known) && is_alive(other) && settled.iter().any(|part| other.has(&part.key))
     };
     let listed = server.jobs(&job.target, &known).await?;
     Ok(listed.into_iter().filter(is_stray).collect())
@@ -261,6 +287,7 @@ async fn refuse_strays(server: &dyn BulkServer, job: &Job<'_>, noted: &Noted) ->
                 BulkState::Uncommitted => {
                     tracing::warn!("{}: job {id} of a request that came late is given up", job.target);
                     server.abort(&job.target, &id).await?;
+                    running = Some(id);
                 }
                 BulkState::Running => running = Some(id),
                 _ => {
@@ -361,6 +388,10 @@ impl Loading<'_> {
                 },
             };
             let why = match self.wait(&request, &id).await? {
+                // An earlier one of the same request may have come after all, and is soon forgotten.
+                None if sends > 0 => {
+                    return refuse_strays(self.server.as_ref(), self.job, &self.journal.noted()).await;
+                }
                 None => return Ok(()),
                 Some(why) => why,
             };
@@ -531,10 +562,20 @@ impl Loading<'_> {
     /// Finds the job of a request whose reply was lost.
     async fn find(&self, request: &str, asked: &Request) -> Result<Found> {
         let name = &self.job.target;
+        let began = Instant::now();
         let found = match (self.source, asked.copy.clone()) {
             (Source::Stage(stage), Some(copy)) => {
                 let files = [copy.clone()];
-                match self.listed(&files).await? {
+                let listed = loop {
+                    match self.listed(&files).await? {
+                        // It may be one of ours that is not noted yet.
+                        Listed::Waits if began.elapsed() < LAST_LOOK * LOOKS => {
+                            tokio::time::sleep(LAST_LOOK).await
+                        }
+                        listed => break listed,
+                    }
+                };
+                match listed {
                     Listed::Job(id) => Some(id),
                     Listed::Untold | Listed::Waits => return Err(untold()),
                     Listed::Nothing if asked.is_older_than(MEMORY) => return Err(forgotten()),
@@ -560,7 +601,7 @@ impl Loading<'_> {
             }
             (Source::Snapshot(snapshot), None) => {
                 let files = self.files()?;
-                let (mut looks, began) = (1, Instant::now());
+                let mut looks = 1;
                 loop {
                     match self.listed(&files).await? {
                         Listed::Job(id) => break Some(id),
@@ -588,7 +629,7 @@ impl Loading<'_> {
     async fn listed(&self, files: &[String]) -> Result<Listed> {
         let known = self.journal.look(|noted| known(self.server.as_ref(), self.job, noted));
         let jobs = self.server.jobs(&self.job.target, &known).await?;
-        let loads = |job: &BulkJob| files.iter().any(|file| job.has(file));
+        let loads = |job: &BulkJob| !is_known(job, &known) && files.iter().any(|file| job.has(file));
         if self.server.may_run_jobs_twice() && jobs.iter().any(loads) {
             return Err(Error::new(
                 ErrorKind::Temporary,
@@ -596,17 +637,14 @@ impl Loading<'_> {
             )
             .hint(ANEW));
         }
-        let ours = |job: &&BulkJob| {
-            let is_new = job.id.as_ref().is_none_or(|id| !known.contains(id));
-            is_new && is_alive(job) && loads(job)
-        };
-        let waits = jobs.iter().any(|job| is_silent(job, &known));
-        Ok(match jobs.iter().find(ours) {
+        Ok(match jobs.iter().find(|job| is_alive(job) && loads(job)) {
             Some(BulkJob { id: Some(id), .. }) => Listed::Job(id.clone()),
             Some(_) => Listed::Untold,
-            None if waits => Listed::Waits,
-            None if has_nameless(&jobs, &known) => Listed::Untold,
-            None => Listed::Nothing,
+            None => match nameless(self.server.as_ref(), self.job, &jobs, &known).await? {
+                Nameless::Running => Listed::Waits,
+                Nameless::Ended => Listed::Untold,
+                Nameless::None => Listed::Nothing,
+            },
         })
     }
 
@@ -716,8 +754,7 @@ fn forgotten() -> Error {
 /// Whether an error itself proves that there is no job: it came before the request was looked at. The
 /// others are words, which the list has to bear out.
 fn is_proof(error: &RpcError) -> bool {
-    use Failure::{Busy, Denied, Later, Tls, Unimplemented, Unreachable};
-    matches!(error.failure, Busy | Denied | Later | Tls | Unimplemented | Unreachable)
+    is_full(error) || !matches!(error.failure, Failure::Refused | Failure::NotFound)
 }
 
 /// A job whose file is not where the server looks. The words are those of S3 servers, and of Milvus

@@ -163,7 +163,7 @@ enum Event {
     Staged { collection: Name, part: String, file: String },
     /// The copy is about to be removed: no job that is made from now on can read it.
     Unstaged { collection: Name, part: String },
-    /// These jobs of the server's list had ended before the first one was asked for.
+    /// The server's list had these jobs before the collection was made.
     Before { collection: Name, jobs: Vec<String> },
     /// The server is about to be asked for a job that loads these parts; the request has a name that
     /// none had before. `copy`: the name of the copy that it is to load, where there are copies. `at`:
@@ -200,10 +200,12 @@ struct Collection {
     /// `None` while it is not known whether its creation took effect.
     id: Option<i64>,
     parts: BTreeMap<String, PartState>,
-    /// Jobs of the server's list that had ended before; `None` while that was not noted.
+    /// Jobs that the server's list had before; `None` while that was not noted.
     before: Option<BTreeSet<JobId>>,
     /// What the server was asked for, by the names of the requests.
     requests: BTreeMap<String, Request>,
+    /// Jobs that have loaded nothing.
+    refused: BTreeSet<JobId>,
 }
 
 /// A request for a job that was not refused.
@@ -222,10 +224,14 @@ pub struct Request {
 impl Request {
     /// Whether the server was asked longer ago than `age`, as far as this machine's clock can tell.
     pub fn is_older_than(&self, age: Duration) -> bool {
-        let since = |at: u64| now().checked_sub(at).map(Duration::from_secs);
+        // Clocks are set back a little now and then.
+        let since = |at: u64| (now() + CLOCK_STEP).checked_sub(at).map(Duration::from_secs);
         self.at.and_then(since).is_none_or(|since| since > age)
     }
 }
+
+/// Seconds by which a clock may be set back without a word.
+const CLOCK_STEP: u64 = 300;
 
 /// Seconds since 1970.
 fn now() -> u64 {
@@ -292,15 +298,15 @@ impl Noted {
         asked.map(|(name, request)| (name.as_str(), request))
     }
 
-    /// All jobs that were ever noted and not refused, with their collections.
+    /// All jobs that were ever noted, with their collections.
     pub fn jobs(&self) -> impl Iterator<Item = (&CollectionName, &JobId)> {
         self.collections.iter().flat_map(|(name, collection)| {
             let jobs = collection.requests.values().filter_map(|request| request.job.as_ref());
-            jobs.map(move |job| (name, job))
+            jobs.chain(&collection.refused).map(move |job| (name, job))
         })
     }
 
-    /// Jobs that had ended before the first one was asked for; `None` while that was not noted.
+    /// Jobs that the server's list had before the collection was made; `None` while that was not noted.
     pub fn before(&self, collection: &CollectionName) -> Option<&BTreeSet<JobId>> {
         self.collections.get(collection)?.before.as_ref()
     }
@@ -357,10 +363,11 @@ impl Noted {
                 parts.extend(asked.map(|part| (part.clone(), PartState::In { replaced: false })));
             }
             Event::Refused { collection, request } => {
-                let collection = self.collections.entry(at(collection)).or_default();
-                for part in collection.requests.remove(request).into_iter().flat_map(|request| request.parts)
-                {
-                    collection.parts.remove(&part);
+                let Collection { parts, requests, refused, .. } =
+                    self.collections.entry(at(collection)).or_default();
+                if let Some(request) = requests.remove(request) {
+                    parts.retain(|part, _| !request.parts.contains(part));
+                    refused.extend(request.job);
                 }
             }
         }
@@ -484,7 +491,7 @@ impl Journal {
         self.note(Event::Unstaged { collection: collection.into(), part: part.to_string() }).await
     }
 
-    /// The list of the server has these jobs that have ended, and none was asked for yet.
+    /// The server's list has these jobs, and the collection is about to be made.
     pub async fn before(&self, collection: &CollectionName, jobs: BTreeSet<JobId>) -> Result<()> {
         let jobs = jobs.into_iter().map(|job| job.0).collect();
         self.note(Event::Before { collection: collection.into(), jobs }).await
@@ -757,7 +764,8 @@ mod tests {
             states[states.len() - 1].part(&docs, "third too"),
             Some(PartState::In { replaced: false })
         );
-        assert_eq!(states[states.len() - 1].jobs().count(), 1);
+        // One is complete, one was refused.
+        assert_eq!(states[states.len() - 1].jobs().count(), 2);
         states.push(note(Event::Loading { collection: collection.clone(), part: part.clone() }).await);
         states.push(note(Event::Loaded { collection, part: part.clone(), replaced: true }).await);
         assert_eq!(journal.noted().creation(&docs), Some(Creation::Made(7)));

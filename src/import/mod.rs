@@ -385,12 +385,12 @@ async fn fill(
         outcome.warnings.extend(made?);
     }
 
-    // 6. Rows, from several parts at once. Of a bulk import the indexes come first: what one job has
-    // loaded is indexed while the next one loads.
+    // 6. Rows, from several parts at once. Where the server builds indexes of what one job has loaded
+    // while the next one loads, they come first.
     let mut indexes = Vec::new();
     let replaced = match (way, source) {
         (Way::Bulk(server), Some(source)) => {
-            for job in &plan.jobs {
+            for job in plan.jobs.iter().filter(|_| server.indexes_meanwhile()) {
                 let about = || format!("import into {}", job.target);
                 let made = plan::create_indexes(target, job, &mut outcome.warnings).await;
                 indexes.push(made.context(about)?);

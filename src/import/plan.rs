@@ -422,6 +422,12 @@ pub async fn create(
             }
             let tried_before = *found == Found::Gone;
             journal.creating(&job.target).await?;
+            // No job that is listed now is of the collection that does not exist yet.
+            if let Way::Bulk(server) = way
+                && server.lists_by_name()
+            {
+                journal.before(&job.target, server.names(&job.target).await?).await?;
+            }
             if let Err(error) = target.create_collection(&job.target, meta, job.keys).await {
                 // What an earlier run asked for may have been made just now.
                 let there = tried_before && found_now(target, job, journal, way).await;

@@ -96,6 +96,12 @@ pub trait BulkServer: Send + Sync {
         false
     }
 
+    /// Whether indexes that are there before the jobs are built while jobs run, and no job waits for
+    /// its own: seen on Milvus 2.3.5. Later releases make a job wait.
+    fn indexes_meanwhile(&self) -> bool {
+        false
+    }
+
     /// Asks for a job. A lost reply stays an error with [`Failure::NoReply`]: the job may be there
     /// or not.
     async fn ask(&self, request: &BulkRequest) -> Result<JobId, RpcError>;
@@ -107,11 +113,10 @@ pub trait BulkServer: Send + Sync {
     /// files.
     async fn jobs(&self, name: &CollectionName, known: &BTreeSet<JobId>) -> Result<Vec<BulkJob>, RpcError>;
 
-    /// The names of the jobs of a collection that have ended and that the server remembers, where it
-    /// tells them.
-    async fn ended(&self, name: &CollectionName) -> Result<BTreeSet<JobId>, RpcError> {
-        let jobs = self.jobs(name, &BTreeSet::new()).await?.into_iter();
-        Ok(jobs.filter(BulkJob::has_ended).filter_map(|job| job.id).collect())
+    /// The names of the jobs that the server remembers of a collection, where it tells them.
+    async fn names(&self, name: &CollectionName) -> Result<BTreeSet<JobId>, RpcError> {
+        let jobs = self.jobs(name, &BTreeSet::new()).await?;
+        Ok(jobs.into_iter().filter_map(|job| job.id).collect())
     }
 
     /// Makes the rows of a job visible that waits for it.
@@ -176,11 +181,6 @@ impl BulkJob {
         }
     }
 
-    /// Whether nothing more comes of it.
-    pub fn has_ended(&self) -> bool {
-        matches!(self.state, BulkState::Complete | BulkState::Failed(_))
-    }
-
     /// Whether it loads the file of this name, in whatever folder: services shorten paths, and the
     /// last segment has a part's digest, or a word that no other copy has.
     pub fn has(&self, file: &str) -> bool {
@@ -202,6 +202,10 @@ impl BulkServer for Client {
 
     fn may_run_jobs_twice(&self) -> bool {
         self.info.release().is_none_or(|release| release < (2, 4, 0))
+    }
+
+    fn indexes_meanwhile(&self) -> bool {
+        self.info.release().is_some_and(|release| release < (2, 4, 0))
     }
 
     async fn ask(&self, request: &BulkRequest) -> Result<JobId, RpcError> {

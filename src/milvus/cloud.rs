@@ -301,20 +301,32 @@ impl Cloud {
 
     /// What the list has of a collection, without files.
     async fn listed(&self, name: &CollectionName) -> std::result::Result<Vec<BulkJob>, RpcError> {
-        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        let (mut found, mut seen, mut is_short) = (Vec::new(), BTreeSet::new(), false);
         for page in 1..=MOST_PAGES {
             let mut body = self.target();
             body.insert("dbName".into(), name.database.as_str().into());
             body.insert("pageSize".into(), PAGE.into());
             body.insert("currentPage".into(), page.into());
-            let listed: Listed = self.post(LIST, body, Repeat::Freely, None).await?;
+            let listed: Listed = match self.post(LIST, body, Repeat::Freely, None).await {
+                // Whatever it says of a page behind the last one.
+                Err(e) if is_short && matches!(e.failure, Failure::Refused | Failure::NotFound) => {
+                    return Ok(found);
+                }
+                listed => listed?,
+            };
+            let records = match listed.records {
+                Some(records) => records,
+                None if is_short || listed.count == Some(0) => Vec::new(),
+                None => return Err(unreadable(LIST, "a page of a list without `records`".into())),
+            };
             let before = seen.len();
-            for record in listed.records.unwrap_or_default() {
+            // Pages may be shorter than they were asked for, so that only one without a new job is the last.
+            is_short = records.len() < PAGE;
+            for record in records {
                 if seen.insert(record.job_id.clone()) && record.collection_name == name.name {
                     found.push(record.job(Vec::new()));
                 }
             }
-            // Pages may be smaller than they were asked for, so that only one without a new job is the last.
             if seen.len() == before {
                 return Ok(found);
             }
@@ -322,19 +334,17 @@ impl Cloud {
         Err(unreadable(LIST, format!("a list of more than {MOST_PAGES} pages")))
     }
 
-    /// Whether a job has gone on after all from where it waits for a word, although that word was
-    /// refused: then it came twice, since the first reply was lost.
-    async fn went_on(
+    /// Tells a waiting job to go on. A refusal means nothing if it `has` done so: then the word came
+    /// twice, since the first reply was lost.
+    async fn tell(
         &self,
+        path: &'static str,
         id: &JobId,
-        told: std::result::Result<Nothing, RpcError>,
+        has: impl Fn(BulkState) -> bool,
     ) -> std::result::Result<(), RpcError> {
-        match told {
+        match self.post::<Nothing>(path, self.of_job(id), Repeat::Freely, None).await {
             Err(e) if matches!(e.failure, Failure::Refused | Failure::NotFound) => {
-                match self.told(id).await?.job(Vec::new()).state {
-                    BulkState::Uncommitted => Err(e),
-                    _ => Ok(()),
-                }
+                if has(self.told(id).await?.job(Vec::new()).state) { Ok(()) } else { Err(e) }
             }
             told => told.map(|_| ()),
         }
@@ -427,17 +437,16 @@ impl BulkServer for Cloud {
         Ok(jobs)
     }
 
-    async fn ended(&self, name: &CollectionName) -> std::result::Result<BTreeSet<JobId>, RpcError> {
-        let jobs = self.listed(name).await?.into_iter();
-        Ok(jobs.filter(BulkJob::has_ended).filter_map(|job| job.id).collect())
+    async fn names(&self, name: &CollectionName) -> std::result::Result<BTreeSet<JobId>, RpcError> {
+        Ok(self.listed(name).await?.into_iter().filter_map(|job| job.id).collect())
     }
 
     async fn commit(&self, _: &CollectionName, id: &JobId) -> std::result::Result<(), RpcError> {
-        self.went_on(id, self.post(COMMIT, self.of_job(id), Repeat::Freely, None).await).await
+        self.tell(COMMIT, id, |state| state != BulkState::Uncommitted).await
     }
 
     async fn abort(&self, _: &CollectionName, id: &JobId) -> std::result::Result<(), RpcError> {
-        self.went_on(id, self.post(ABORT, self.of_job(id), Repeat::Freely, None).await).await
+        self.tell(ABORT, id, |state| matches!(state, BulkState::Failed(_))).await
     }
 }
 
@@ -466,10 +475,11 @@ struct Created {
     job_id: JobId,
 }
 
-/// A page without `records` is not a page; one beyond the last may have none of them (`null`).
 #[derive(Deserialize)]
 struct Listed {
-    #[serde(deserialize_with = "Option::deserialize")]
+    #[serde(default)]
+    count: Option<u64>,
+    #[serde(default)]
     records: Option<Vec<Told>>,
 }
 

@@ -238,6 +238,8 @@ impl Client {
         index_name: &str,
         extra_params: Vec<KeyValuePair>,
     ) -> std::result::Result<(), RpcError> {
+        let metric =
+            extra_params.iter().find(|pair| pair.key == "metric_type").map(|pair| pair.value.clone());
         let request = api::CreateIndexRequest {
             db_name: name.database.clone(),
             collection_name: name.name.clone(),
@@ -251,13 +253,18 @@ impl Client {
             Ok(_) => Ok(()),
             // On a collection of our own, one that exists already is that of an earlier try whose
             // reply was lost.
-            Err(e) if is_taken(&e) && self.has_index(name, field).await => Ok(()),
+            Err(e) if is_taken(&e) && self.has_index(name, field, metric.as_deref()).await => Ok(()),
             Err(e) => Err(e),
         }
     }
 
-    async fn has_index(&self, name: &CollectionName, field: &str) -> bool {
-        self.indexes(name).await.is_ok_and(|indexes| indexes.iter().any(|index| index.field == field))
+    /// Whether a field has an index, and by this metric.
+    async fn has_index(&self, name: &CollectionName, field: &str, metric: Option<&str>) -> bool {
+        let is_it = |index: &Index| {
+            let own = index.params.get("metric_type").map(String::as_str);
+            index.field == field && (metric.is_none() || own == metric)
+        };
+        self.indexes(name).await.is_ok_and(|indexes| indexes.iter().any(is_it))
     }
 
     /// Waits until every index of a flushed collection covers all its rows.

@@ -40,6 +40,8 @@ pub struct BulkHabits {
     pub hides_numbers: bool,
     /// It has forgotten every job that it had.
     pub forgets: bool,
+    /// It has forgotten the first so many jobs as soon as there is another one.
+    pub forgets_first: usize,
     /// Jobs stay on their way.
     pub stands_still: bool,
     /// A job says that it is complete, and has loaded a row less.
@@ -66,6 +68,12 @@ pub struct Jobs {
     pub requests: usize,
     /// Requests on their way, and the lists until they arrive.
     late: Vec<(api::ImportRequest, usize)>,
+}
+
+impl Jobs {
+    fn forgotten(&self, habits: &BulkHabits) -> usize {
+        if self.all.len() > habits.forgets_first { habits.forgets_first } else { 0 }
+    }
 }
 
 impl Fake {
@@ -104,7 +112,9 @@ impl Fake {
 
     pub(super) fn import_state(&self, id: i64) -> Done<api::GetImportStateResponse> {
         let habits = self.habits().bulk;
-        let position = self.state().jobs.all.iter().position(|job| job.id == id);
+        let forgotten = self.state().jobs.forgotten(&habits);
+        let position = self.state().jobs.all.iter().skip(forgotten).position(|job| job.id == id);
+        let position = position.map(|position| position + forgotten);
         let Some(position) = position.filter(|_| !habits.forgets) else {
             return Err(Refused(65535, format!("failed to get import task ID {id}"), false));
         };
@@ -121,7 +131,8 @@ impl Fake {
         let habits = self.habits().bulk;
         let mut state = self.state();
         let id = state.get(database, name)?.id;
-        let of_it = state.jobs.all.iter().filter(|job| job.collection == id && !habits.forgets);
+        let remembered = state.jobs.all.iter().skip(state.jobs.forgotten(&habits));
+        let of_it = remembered.filter(|job| job.collection == id && !habits.forgets);
         let tasks = of_it.map(|job| self.told(job)).collect();
         let arrived: Vec<_> = state.jobs.late.iter().filter(|(_, lists)| *lists <= 1).cloned().collect();
         state.jobs.late.retain(|(_, lists)| *lists > 1);

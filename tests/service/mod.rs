@@ -45,6 +45,8 @@ pub struct Habits {
     pub loses_words: usize,
     /// Pages of the list are not longer than this, whatever they were asked for.
     pub caps_pages: Option<usize>,
+    /// A page of the list that has no job is refused.
+    pub refuses_pages: bool,
     /// Jobs that fail, for this reason.
     pub fails: Range<usize>,
     pub reason: &'static str,
@@ -472,6 +474,9 @@ impl Service {
         let jobs = state.jobs.iter().filter(|_| !habits.forgets).skip(size * (page - 1)).take(size);
         let record = |job: &Job| json!({"collectionName": job.body["collectionName"], "jobId": job.id, "state": job.state});
         let records: Vec<Value> = jobs.map(record).collect();
+        if habits.refuses_pages && records.is_empty() {
+            return refused(1100, "there is no such page");
+        }
         done(json!({"count": state.jobs.len(), "currentPage": page, "pageSize": size, "records": records}))
     }
 
