@@ -203,7 +203,7 @@ impl RpcError {
             (1, _) if !status.retriable && !reason.contains("not ready") => Failure::Refused,
             // Queue full, rate limit, too far behind, out of resources.
             (4 | 8 | 11 | 12, _) | (_, common::ErrorCode::RateLimit) => Failure::Busy,
-            (1 | 2 | 103 | 106 | 110 | 505 | 507 | 1003 | 2200, _) => Failure::Later,
+            (1 | 2 | 103 | 106 | 110 | 503 | 505 | 507 | 1003 | 2200, _) => Failure::Later,
             (_, common::ErrorCode::NotReadyServe) => Failure::Later,
             _ if status.retriable => Failure::Later,
             _ => Failure::Refused,
@@ -609,6 +609,9 @@ mod tests {
         );
         assert_eq!(read(1100, UnexpectedError, "invalid parameter", false), Some(Failure::Refused));
         assert_eq!(read(2000, UnexpectedError, "segcore", true), Some(Failure::Later));
+        // Seen on 2.3.5 when its machine had too much to do.
+        let lost = "failed to query: leader not available: lastHB=...: node offline[node=1]: channel not available[channel=x]";
+        assert_eq!(read(503, UnexpectedError, lost, false), Some(Failure::Later));
     }
 
     #[test]

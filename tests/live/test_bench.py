@@ -48,7 +48,7 @@ def test_every_section_runs_and_is_reported(tool: Tool, tmp_path: pathlib.Path) 
         "export, 6,000 x 128 dims",
         "export, 2,000 x 1024 dims",
         "import, 6,000 x 128 dims",
-        "bulk import, 6,000 x 128 dims: once staged",
+        "bulk import, 6,000 x 768 dims: once staged",
         "float vectors, 768 dims: CPU",
         "20 scalar columns: CPU",
         "JSON documents: CPU",
