@@ -301,7 +301,9 @@ impl Cloud {
 
     /// What the list has of a collection, without files.
     async fn listed(&self, name: &CollectionName) -> std::result::Result<Vec<BulkJob>, RpcError> {
-        let (mut found, mut seen, mut is_short) = (Vec::new(), BTreeSet::new(), false);
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        // Whether what was read may be all.
+        let mut may_end = false;
         for page in 1..=MOST_PAGES {
             let mut body = self.target();
             body.insert("dbName".into(), name.database.as_str().into());
@@ -309,19 +311,19 @@ impl Cloud {
             body.insert("currentPage".into(), page.into());
             let listed: Listed = match self.post(LIST, body, Repeat::Freely, None).await {
                 // Whatever it says of a page behind the last one.
-                Err(e) if is_short && matches!(e.failure, Failure::Refused | Failure::NotFound) => {
+                Err(e) if may_end && matches!(e.failure, Failure::Refused | Failure::NotFound) => {
                     return Ok(found);
                 }
                 listed => listed?,
             };
             let records = match listed.records {
                 Some(records) => records,
-                None if is_short || listed.count == Some(0) => Vec::new(),
+                None if may_end || listed.count == Some(0) => Vec::new(),
                 None => return Err(unreadable(LIST, "a page of a list without `records`".into())),
             };
             let before = seen.len();
             // Pages may be shorter than they were asked for, so that only one without a new job is the last.
-            is_short = records.len() < PAGE;
+            let is_short = records.len() < PAGE;
             for record in records {
                 if seen.insert(record.job_id.clone()) && record.collection_name == name.name {
                     found.push(record.job(Vec::new()));
@@ -330,6 +332,7 @@ impl Cloud {
             if seen.len() == before {
                 return Ok(found);
             }
+            may_end = is_short && listed.count.is_none_or(|count| seen.len() as u64 >= count);
         }
         Err(unreadable(LIST, format!("a list of more than {MOST_PAGES} pages")))
     }
